@@ -1,0 +1,116 @@
+"""What a fine-tuning method is, and what it leaves in a model.
+
+To add one, write `methods/<name>.py` (one `Method` subclass) and `tests/methods/test_<name>.py`.
+Nothing else is edited: this folder is scanned, installed packages add theirs by the entry point
+`lightune.methods`, and `tests/methods/test_contract.py` runs on every class found.
+"""
+
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Iterable, Mapping
+from typing import Any, ClassVar, Literal
+
+from torch import Tensor, nn
+
+from lightune import registry
+from lightune.nn.surgery import Surgery
+from lightune.settings import Settings
+
+Layout = Literal["peft", "model", "tensors"]
+"""How an attachment is saved: PEFT's folder, a whole Hugging Face model, or the changed tensors."""
+
+
+class Attachment:
+    """What `Method.attach` left in a model: its trainable tensors, and the way back.
+
+    Args:
+        surgery: the changes made to the model; `detach()` undoes them.
+        trainable: `{path in the model: parameter}` of every tensor this attachment trains.
+        deltas: `{path of a base weight: function that returns its change}`, where the method's
+            algebra allows merging.
+        peft_config: the part of PEFT's `adapter_config.json` that describes this attachment
+            (`peft_type`, `r`, `target_modules` …); None where PEFT has no such method.
+        peft_names: `{path in the model: name in PEFT's file}`, without `base_model.model.`.
+    """
+
+    def __init__(
+        self,
+        surgery: Surgery,
+        trainable: Mapping[str, nn.Parameter],
+        layout: Layout,
+        deltas: Mapping[str, Callable[[], Tensor]] | None = None,
+        peft_config: Mapping[str, Any] | None = None,
+        peft_names: Mapping[str, str] | None = None,
+    ) -> None:
+        self.surgery = surgery
+        self.trainable = dict(trainable)
+        self.layout = layout
+        self.deltas = dict(deltas or {})
+        self.peft_config = dict(peft_config) if peft_config else None
+        self.peft_names = dict(peft_names or {})
+
+    def detach(self) -> None:
+        """Restore the model bit for bit: tensors, `requires_grad`, hooks, config, train mode."""
+        self.surgery.undo()
+
+    def delta(self, path: str) -> Tensor:
+        """Return the change of the base weight at `path`, in that weight's own shape.
+
+        Raises:
+            KeyError: this attachment does not change that weight by a sum.
+        """
+        return self.deltas[path]()
+
+
+class Method(Settings, ABC):
+    """The settings of one method, and how it enters a model. Subclasses are final."""
+
+    name: ClassVar[str]
+    """The word used in recipes, on the command line and in adapter files."""
+    paper: ClassVar[str]
+    """Authors, year, arXiv id and the equation implemented."""
+    summary: ClassVar[str]
+    """One line for `lightune methods`."""
+    identity_at_init: ClassVar[bool] = True
+    """Attaching leaves the outputs as they were."""
+    learning_rate: ClassVar[float]
+    """Peak rate used when the recipe names none; docs/defaults.md says how it was chosen."""
+
+    @abstractmethod
+    def attach(self, model: nn.Module) -> Attachment:
+        """Add the trainable weights to `model`, in place. `model` arrives frozen.
+
+        Random starts are drawn from torch's global generator, which the caller seeds.
+
+        Raises:
+            MethodError: this model has no place for the method; the message says why.
+        """
+
+    def param_groups(
+        self, attachment: Attachment, learning_rate: float
+    ) -> list[dict[str, Any]]:
+        """Return the optimiser's groups; one group at one rate unless a method says otherwise."""
+        return [{"params": list(attachment.trainable.values()), "lr": learning_rate}]
+
+
+BASE = Method
+
+
+def methods() -> dict[str, type[Method]]:
+    """Return every method by name: this folder's, then those of installed packages."""
+    return registry.scan("lightune.methods")
+
+
+def train_copies(model: nn.Module, paths: Iterable[str], layout: Layout) -> Attachment:
+    """Train existing weights without writing to them: swap in float32 copies of `paths`.
+
+    Used by methods that train what is already there (`full`, `head` …) and for a new head beside
+    any method. Parameters that share storage (tied weights) share the copy.
+
+    Args:
+        model: the base model, frozen.
+        paths: parameter paths, such as `classifier.weight`.
+        layout: how the result is saved.
+    """
+    surgery = Surgery(model)
+    trainable = surgery.swap_in_copies(paths)
+    return Attachment(surgery, trainable, layout)

@@ -1,0 +1,148 @@
+"""Find and replace parts inside a model, and put everything back.
+
+Knows nothing of any fine-tuning method. Base tensors are never written: what is to be trained is
+swapped in as a copy, what is to be wrapped is replaced by its wrapper, and `undo()` restores the
+model bit for bit.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from difflib import get_close_matches
+
+import torch
+from torch import Tensor, nn
+from transformers.pytorch_utils import Conv1D
+
+from lightune.errors import TargetError
+
+LINEAR_TYPES = (nn.Linear, Conv1D)
+"""Layers with a weight matrix. GPT-2's `Conv1D` is a linear layer whose weight is `[in, out]`."""
+
+ALL_LINEAR = "all-linear"
+
+
+class Surgery:
+    """The changes made to one model, in order, and how to take them back.
+
+    Args:
+        model: remembers `requires_grad` of every parameter and the train mode of every module as
+            they are now; `undo()` restores them.
+    """
+
+    def __init__(self, model: nn.Module) -> None:
+        self.model = model
+        self._undo: list[Callable[[], None]] = []
+        self._requires_grad = [(p, p.requires_grad) for p in model.parameters()]
+        self._training = [(m, m.training) for m in model.modules()]
+
+    def replace(self, path: str, module: nn.Module) -> None:
+        """Put `module` where `path` is."""
+        old = self.model.get_submodule(path)
+        self.model.set_submodule(path, module)
+        self._undo.append(lambda: self.model.set_submodule(path, old))
+
+    def remember(self, undo: Callable[[], None]) -> None:
+        """Run `undo` when the surgery is undone: a hook's `remove`, for example."""
+        self._undo.append(undo)
+
+    def swap_in_copies(self, paths: Iterable[str]) -> dict[str, nn.Parameter]:
+        """Swap trainable float32 copies in for the parameters at `paths`.
+
+        A parameter that several modules share (tied weights) gets one copy, put in at every place
+        that holds it, also at those not named.
+
+        Returns:
+            `{path: copy}`, one entry per copy, under the first of its paths.
+
+        Raises:
+            AttributeError: no parameter has that path.
+        """
+        places: dict[int, list[tuple[nn.Module, str]]] = {}
+        for module in self.model.modules():
+            for name, parameter in module._parameters.items():
+                if parameter is not None:
+                    places.setdefault(id(parameter), []).append((module, name))
+        copies: dict[str, nn.Parameter] = {}
+        done: set[int] = set()
+        for path in paths:
+            old = self.model.get_parameter(path)
+            if id(old) in done:
+                continue
+            copy = nn.Parameter(old.detach().to(torch.float32, copy=True))
+            for module, name in places[id(old)]:
+                module._parameters[name] = copy
+                self._undo.append(lambda m=module, n=name, p=old: m._parameters.__setitem__(n, p))
+            done.add(id(copy))
+            copies[path] = copy
+        return copies
+
+    def undo(self) -> None:
+        """Take every change back, last first. Calling it again does nothing."""
+        while self._undo:
+            self._undo.pop()()
+        for parameter, requires_grad in self._requires_grad:
+            parameter.requires_grad_(requires_grad)
+        for module, training in self._training:
+            module.training = training
+
+
+def linears(model: nn.Module) -> dict[str, nn.Module]:
+    """Return `{path: layer}` of every linear layer, in the model's order."""
+    return {path: m for path, m in model.named_modules() if isinstance(m, LINEAR_TYPES)}
+
+
+def shape(linear: nn.Module) -> tuple[int, int]:
+    """Return `(in, out)` of a linear layer, whichever way round its weight lies."""
+    rows, columns = linear.weight.shape
+    return (rows, columns) if isinstance(linear, Conv1D) else (columns, rows)
+
+
+def weight_out_in(linear: nn.Module) -> Tensor:
+    """Return the weight as `[out, in]`, a view where `Conv1D` stores `[in, out]`."""
+    return linear.weight.T if isinstance(linear, Conv1D) else linear.weight
+
+
+def block_paths(model: nn.Module) -> list[str]:
+    """Return the paths of the repeated blocks (elements of a `ModuleList`), in the model's order.
+
+    Nested lists count once, by their outermost element. An encoder–decoder lists its encoder's
+    blocks and then its decoder's.
+    """
+    found: list[str] = []
+    for path, module in model.named_modules():
+        if isinstance(module, nn.ModuleList) and not any(path.startswith(f"{f}.") for f in found):
+            found.extend(f"{path}.{i}" for i in range(len(module)))
+    return found
+
+
+def find_linears(model: nn.Module, targets: list[str] | str) -> dict[str, nn.Module]:
+    """Return `{path: layer}` of the linear layers that `targets` name.
+
+    Args:
+        model: any Transformers model.
+        targets: last names (`query`) or ends of paths (`attention.self.query`), or `all-linear`
+            for every linear layer inside the repeated blocks: not the embeddings, pooler or head.
+
+    Raises:
+        TargetError: a target matches nothing. A typo must not train fewer layers in silence.
+    """
+    every = linears(model)
+    if targets == ALL_LINEAR:
+        blocks = tuple(f"{path}." for path in block_paths(model))
+        inside = {path: m for path, m in every.items() if path.startswith(blocks)}
+        return inside or every
+    wanted = [targets] if isinstance(targets, str) else list(targets)
+    chosen: dict[str, nn.Module] = {}
+    names = sorted({path.rpartition(".")[2] for path in every})
+    for target in wanted:
+        hits = {p: m for p, m in every.items() if p == target or p.endswith(f".{target}")}
+        if not hits:
+            near = get_close_matches(target, names, n=1, cutoff=0.4) or names[:1]
+            raise TargetError(
+                f"method.targets: no linear layer of {type(model).__name__} is named {target!r}",
+                found=f"names that exist: {', '.join(names)}",
+                mend=f"targets: [{', '.join(near)}]   (or `targets: {ALL_LINEAR}`)",
+            )
+        chosen.update(hits)
+    return {path: m for path, m in every.items() if path in chosen}

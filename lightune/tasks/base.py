@@ -1,0 +1,130 @@
+"""What a task is: which columns it reads, how a record becomes token ids, what is scored.
+
+To add one, write `tasks/<name>.py` (one `Task` subclass) and `tests/tasks/test_<name>.py`.
+Nothing else is edited: this folder is scanned, and installed packages add theirs by the entry
+point `lightune.tasks`.
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any, ClassVar
+
+from torch import Tensor
+
+from lightune import registry
+from lightune.settings import Settings
+from lightune.types import Batch, Example, HeadSpec, Prediction, Record, Score
+
+
+@dataclass(frozen=True, slots=True)
+class Field:
+    """One thing a task reads from a row.
+
+    Attributes:
+        name: the record's key and the recipe's key (`task.text: COLUMN`).
+        guesses: column names taken without asking, best first, compared case-insensitively.
+        kind: `text` (several columns may be joined), or `label`.
+        needed_to_train: absence stops training.
+        needed_to_predict: absence stops prediction.
+    """
+
+    name: str
+    guesses: tuple[str, ...]
+    kind: str = "text"
+    needed_to_train: bool = True
+    needed_to_predict: bool = True
+
+
+@dataclass(frozen=True, slots=True)
+class Scores:
+    """Everything `evaluate` says of one set of predictions.
+
+    Attributes:
+        metrics: name -> score; the first is the one users see first.
+        tables: larger results by name, JSON-ready (`per_class`, `confusion_matrix` …).
+        baselines: name of a trivial predictor -> its metrics, for comparison.
+    """
+
+    metrics: dict[str, Score]
+    tables: dict[str, Any]
+    baselines: dict[str, dict[str, float]]
+
+
+class Task(Settings, ABC):
+    """The settings of one task and its behaviour. Stateless: what training data taught it (the
+    label names …) is a `state`, a JSON-ready dict made by `learn` and kept in the adapter's
+    manifest. Subclasses are final."""
+
+    name: ClassVar[str]
+    """The word used in recipes and on the command line."""
+    summary: ClassVar[str]
+    """One line for `lightune tasks`."""
+    fields: ClassVar[tuple[Field, ...]]
+    """What it reads from a row."""
+    deciding: ClassVar[str]
+    """The metric that picks the best checkpoint; higher is better."""
+
+    def columns(self) -> dict[str, str | list[str] | None]:
+        """Return `{field: the column or columns the user named}`; None where it is to be guessed."""
+        return {field.name: getattr(self, field.name) for field in self.fields}
+
+    @abstractmethod
+    def learn(self, records: Sequence[Record]) -> dict[str, Any]:
+        """Return what the training records teach (label names and counts …), JSON-ready.
+
+        Raises:
+            DataError: the records cannot train this task (one label only, …).
+        """
+
+    @abstractmethod
+    def head(self, state: dict[str, Any]) -> HeadSpec:
+        """Return the output layer the model needs."""
+
+    @abstractmethod
+    def encode(
+        self, records: Sequence[Record], tokenizer: Any, state: dict[str, Any], max_length: int
+    ) -> list[Example]:
+        """Tokenise; one example per record, in order.
+
+        Raises:
+            DataError: a label that training did not know (file:line named).
+        """
+
+    @abstractmethod
+    def targets(self, examples: Sequence[Example], state: dict[str, Any], width: int) -> Tensor:
+        """Return the targets of one batch as a tensor; `width` is the padded length."""
+
+    @abstractmethod
+    def loss(self, outputs: Any, batch: Batch, state: dict[str, Any]) -> Tensor:
+        """Return the mean loss of a batch as a float32 scalar. `outputs` is the model's output."""
+
+    @abstractmethod
+    def logits(self, outputs: Any, batch: Batch) -> Tensor:
+        """Return what `decode` reads, `[batch, …]` in float32, detached from the graph."""
+
+    @abstractmethod
+    def decode(
+        self, logits: Tensor, indices: Sequence[int], state: dict[str, Any]
+    ) -> list[Prediction]:
+        """Turn the logits of some examples into predictions."""
+
+    @abstractmethod
+    def score(
+        self,
+        predictions: Sequence[Prediction],
+        records: Sequence[Record],
+        state: dict[str, Any],
+        seed: int = 0,
+    ) -> Scores:
+        """Compare predictions with the records' labels. `predictions[i].index` finds its record."""
+
+
+BASE = Task
+
+
+def tasks() -> dict[str, type[Task]]:
+    """Return every task by name: this folder's, then those of installed packages."""
+    return registry.scan("lightune.tasks")

@@ -1,0 +1,122 @@
+"""What flows between the stages: place -> record -> example -> batch -> prediction.
+
+record   a row of the user's data by task field, with the file and line it came from
+example  token ids and target of one record
+batch    tensors for one forward pass
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any, Literal
+
+if TYPE_CHECKING:  # torch loads only where tensors are made, so that the command line starts fast
+    from torch import Tensor
+
+HeadKind = Literal["sequence_classification"]
+"""Which output layer a task needs; `models/heads.py` maps each to a Transformers auto class."""
+
+
+@dataclass(frozen=True, slots=True)
+class Place:
+    """Where a record came from: a file (or `<DataFrame>`) and its 1-based line or row."""
+
+    file: str
+    line: int
+
+    def __str__(self) -> str:
+        return f"{self.file}:{self.line}"
+
+
+@dataclass(frozen=True, slots=True)
+class Record:
+    """One row of the user's data.
+
+    Attributes:
+        values: by task field (`text`, `text_pair`, `label` …), not by the user's column name.
+            A field that the data does not have is absent.
+        place: for messages and for `predictions.jsonl`.
+    """
+
+    values: Mapping[str, Any]
+    place: Place
+
+
+@dataclass(frozen=True, slots=True)
+class Example:
+    """One record as the model takes it.
+
+    Attributes:
+        index: position of its record in the split, so that predictions find their record.
+        inputs: lists of equal length by the name of the model's argument; always `input_ids`.
+        target: what the task's loss needs (class id, list of class ids …); None when unlabelled.
+        dropped: tokens that truncation lost.
+    """
+
+    index: int
+    inputs: Mapping[str, list[int]]
+    target: Any = None
+    dropped: int = 0
+
+    def __len__(self) -> int:
+        return len(self.inputs["input_ids"])
+
+
+@dataclass(slots=True)
+class Batch:
+    """Tensors for one forward pass.
+
+    Attributes:
+        inputs: keyword arguments of the model's forward, each `[batch, seq]`. The attention mask
+            is always among them.
+        targets: `[batch]`, `[batch, classes]` or `[batch, seq]` as the task defines; None when
+            unlabelled.
+        indices: the `Example.index` of every row.
+    """
+
+    inputs: dict[str, Tensor]
+    targets: Tensor | None
+    indices: list[int]
+
+
+@dataclass(frozen=True, slots=True)
+class HeadSpec:
+    """The output layer a task asks of a base model.
+
+    Attributes:
+        kind: see `HeadKind`.
+        labels: class names in the order of the logits; empty for heads without classes.
+        multi_label: several classes may hold at once (sigmoid instead of softmax).
+    """
+
+    kind: HeadKind
+    labels: tuple[str, ...] = ()
+    multi_label: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Prediction:
+    """What the model says of one record.
+
+    Attributes:
+        index: position of the record in its split.
+        value: label, list of labels, or text.
+        scores: class name -> probability; empty where a task has none.
+    """
+
+    index: int
+    value: Any
+    scores: Mapping[str, float] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class Score:
+    """One metric with its 95 % interval; `low` and `high` are None where none is computed."""
+
+    value: float
+    low: float | None = None
+    high: float | None = None
+
+    def to_json(self) -> dict[str, float | None]:
+        return {"value": self.value, "low": self.low, "high": self.high}
