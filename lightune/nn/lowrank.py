@@ -1,0 +1,116 @@
+"""A trained low-rank product beside a frozen linear layer, with its own backward pass.
+
+    y = x W^T + b + scale * (x A^T) B^T        W [out, in] frozen, A [rank, in], B [out, rank]
+
+Why:        left to autograd, the layer saves its input twice, keeps the product's two
+            intermediates and adds three output-sized tensors. Here one function saves x and x A^T,
+            adds the small product into the base's output in place, and forms all gradients in one
+            pass. Frozen weights get no gradient, so none is computed.
+Dtypes:     A and B are float32 masters; they are cast to the dtype of x for the products, and
+            their gradients come back in float32.
+Invariants: the frozen layer is not changed; `weight` and `bias` are those of the layer it wraps
+            (T5 reads `wo.weight`).
+Not here:   where such layers go and how they start (`methods/`).
+"""
+
+import math
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from lightune.nn.dropout import dropout
+from lightune.nn.surgery import shape, weight_out_in
+
+
+class LowRankProduct(torch.autograd.Function):
+    """`x W^T + b + scale * dropout(x) A^T B^T`, gradients to x, A and B only.
+
+    All matrices are two-dimensional: x `[tokens, in]`, result `[tokens, out]`. `mask` is None or
+    the dropout factors of x, `[tokens, in]`.
+    """
+
+    @staticmethod
+    def forward(
+        ctx: Any,
+        x: Tensor,
+        weight: Tensor,
+        bias: Tensor | None,
+        A: Tensor,
+        B: Tensor,
+        scale: float,
+        mask: Tensor | None,
+    ) -> Tensor:
+        low_A, low_B = A.to(x.dtype), B.to(x.dtype)
+        y = nn.functional.linear(x, weight, bias)
+        h = (x if mask is None else x * mask) @ low_A.T  # [tokens, rank]
+        y.addmm_(h, low_B.T, alpha=scale)
+        ctx.save_for_backward(x, weight, low_A, low_B, h, mask)
+        ctx.scale = scale
+        return y
+
+    @staticmethod
+    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
+        x, weight, A, B, h, mask = ctx.saved_tensors
+        grad_h = grad @ B  # [tokens, rank], without the scale
+        grad_B = (grad.T @ h).float().mul_(ctx.scale)
+        grad_A = (grad_h.T @ (x if mask is None else x * mask)).float().mul_(ctx.scale)
+        grad_x = None
+        if ctx.needs_input_grad[0]:
+            grad_x = grad @ weight
+            if mask is None:
+                grad_x.addmm_(grad_h, A, alpha=ctx.scale)
+            else:
+                grad_x.addcmul_(grad_h @ A, mask, value=ctx.scale)
+        return grad_x, None, None, grad_A, grad_B, None, None
+
+
+class LowRankLinear(nn.Module):
+    """A frozen linear layer with a trained low-rank product beside it.
+
+    Args:
+        base: `nn.Linear` or `Conv1D`, frozen.
+        rank: inner size of the product.
+        scale: factor of the product (LoRA: alpha / rank).
+        dropout: share of the product's inputs set to zero while training.
+
+    A starts Kaiming-uniform, B at zero, so the layer starts as the one it wraps.
+    """
+
+    def __init__(self, base: nn.Module, rank: int, scale: float, dropout: float = 0.0) -> None:
+        super().__init__()
+        width_in, width_out = shape(base)
+        self.base, self.scale, self.dropout = base, scale, dropout
+        device = base.weight.device
+        self.A = nn.Parameter(torch.empty(rank, width_in, device=device))
+        self.B = nn.Parameter(torch.zeros(width_out, rank, device=device))
+        nn.init.kaiming_uniform_(self.A, a=math.sqrt(5))
+
+    @property
+    def weight(self) -> Tensor:
+        return self.base.weight
+
+    @property
+    def bias(self) -> Tensor | None:
+        return self.base.bias
+
+    def forward(self, x: Tensor) -> Tensor:  # [..., in] -> [..., out]
+        weight, bias = weight_out_in(self.base), self.base.bias
+        flat = x.reshape(-1, x.shape[-1])
+        mask = None
+        if self.training and self.dropout:
+            mask = dropout(torch.ones_like(flat), self.dropout)
+        if torch.is_grad_enabled():
+            y = LowRankProduct.apply(flat, weight, bias, self.A, self.B, self.scale, mask)
+        else:
+            y = nn.functional.linear(flat, weight, bias)
+            h = (flat if mask is None else flat * mask) @ self.A.to(flat.dtype).T
+            y.addmm_(h, self.B.to(flat.dtype).T, alpha=self.scale)
+        return y.view(*x.shape[:-1], y.shape[-1])
+
+    def delta(self) -> Tensor:
+        """Return the change of W that merging adds, `[out, in]` in float32."""
+        return self.scale * (self.B.float() @ self.A.float())
+
+    def extra_repr(self) -> str:
+        return f"rank={self.A.shape[0]}, scale={self.scale:g}, dropout={self.dropout:g}"
