@@ -1,0 +1,30 @@
+"""Settings of the engine: the recipe's section `train.engine`. No torch.
+
+Nothing here changes what is learned beyond the tolerance stated for each part; the settings exist
+so that a part can be forced, or switched off to compare. `auto` takes what was measured to be
+fastest on this machine (`lightune doctor` shows it).
+"""
+
+from typing import Literal
+
+from pydantic import PositiveInt
+
+from lightune.settings import Settings
+
+
+class EngineSpec(Settings):
+    """How the arithmetic is done."""
+
+    attention: Literal["auto", "sdpa", "matmul", "off"] = "auto"
+    """Attention kernel: PyTorch's fused one (sdpa), plain matrix products (matmul), or whatever
+    the model itself would use (off)."""
+    batches: Literal["auto", "by_length", "random"] = "auto"
+    """Order of the training examples: texts of like length together, which wastes less on
+    padding, or wholly random."""
+    dropout: Literal["auto", "torch", "off"] = "auto"
+    """Random numbers of dropout: drawn cheaply from a pool (auto), PyTorch's own (torch), or no
+    dropout at all (off), which does change what is learned."""
+    lowrank: bool = True
+    """Whether low-rank layers use their own backward pass instead of PyTorch's autograd."""
+    threads: PositiveInt | None = None
+    """Threads for the arithmetic; null takes one for each core this process may use."""

@@ -1,0 +1,112 @@
+"""Settings of one training: the recipe's section `train`. No torch.
+
+The common ones lie flat; what is rarely touched is nested, so that no class has more than twelve.
+
+    train: {epochs: 3, batch_size: 16, learning_rate: 5e-4, max_length: 128, seed: 0}
+    train: {max_steps: 500, optimizer: {schedule: cosine, warmup: 50}, evaluation: {every: 100}}
+
+Not here: the values a method brings itself, such as its learning rate (`methods/`).
+"""
+
+from typing import Annotated, Any, Literal
+
+from pydantic import (
+    ConfigDict,
+    Field,
+    NonNegativeFloat,
+    NonNegativeInt,
+    PositiveFloat,
+    PositiveInt,
+    model_validator,
+)
+
+from lightune.engine.spec import EngineSpec
+from lightune.settings import Settings
+
+DEFAULT_EPOCHS = 3.0
+
+Share = Annotated[float, Field(ge=0, lt=1)]
+"""A part of the whole run."""
+
+
+class OptimizerSpec(Settings):
+    """AdamW and its learning-rate schedule."""
+
+    schedule: Literal["linear", "cosine", "constant"] = "linear"
+    """How the learning rate goes from its peak to the end: falling linearly to zero, along a half
+    cosine to zero, or not at all."""
+    warmup: NonNegativeInt | Share = 0.06
+    """Rise from zero to the peak learning rate: a whole number counts optimiser steps (500), a
+    fraction is a share of the run (0.06)."""
+    weight_decay: NonNegativeFloat = 0.01
+    """AdamW's weight decay. Biases and normalisation weights are left out."""
+    betas: tuple[Share, Share] = (0.9, 0.999)
+    """AdamW's averaging rates of the gradient and of its square."""
+    epsilon: PositiveFloat = 1e-8
+    """AdamW's number that keeps it from dividing by zero."""
+    max_grad_norm: PositiveFloat | None = 1.0
+    """Gradients whose joint norm is larger are scaled down to it; null never scales."""
+    accumulate: PositiveInt = 1
+    """Batches whose gradients are added up for one optimiser step."""
+
+
+class EvaluationSpec(Settings):
+    """Scoring on the validation records while training, and what follows from it."""
+
+    every: Literal["epoch"] | PositiveInt | None = "epoch"
+    """When to score: after each `epoch`, every so many optimiser steps, or never (null)."""
+    early_stopping: PositiveInt | None = None
+    """Stop after so many scorings in a row without a better one; null trains to the end."""
+    best: bool = True
+    """Keep the weights that scored best rather than the last ones."""
+    log_every: PositiveInt = 10
+    """Optimiser steps between two lines of the run's log."""
+
+    @model_validator(mode="after")
+    def _stopping_needs_scores(self) -> "EvaluationSpec":
+        if self.early_stopping and self.every is None:
+            raise ValueError("early_stopping without scoring | write `every: epoch`")
+        return self
+
+
+class TrainSpec(Settings):
+    """How long, how fast and from where to train."""
+
+    model_config = ConfigDict(validate_by_name=True, validate_by_alias=True)
+
+    epochs: PositiveFloat | None = None
+    """Passes over the training records, 3 unless max_steps says otherwise; 0.5 is half a pass."""
+    max_steps: PositiveInt | None = None
+    """End after so many optimiser steps; with epochs given as well, whichever is reached first."""
+    batch_size: PositiveInt = 16
+    """Examples in a batch."""
+    learning_rate: PositiveFloat | None = None
+    """Peak learning rate; null takes the method's own (`lightune methods show NAME`)."""
+    max_length: PositiveInt | None = None
+    """Longest input in tokens; what is longer is cut, and counted in the data report. Null takes
+    the model's limit, at most 512."""
+    precision: Literal["auto", "fp32", "bf16", "fp16"] = "auto"
+    """Number format of the frozen weights and the arithmetic; trained weights are always float32.
+    `auto` takes the fastest that trains well on this machine."""
+    seed: NonNegativeInt = 0
+    """Covers every random choice: splits, new weights, order of the records, dropout."""
+    from_run: str | None = Field(None, alias="from")
+    """Run or adapter folder whose trained weights to start from; null starts anew."""
+    trackers: list[Literal["tensorboard", "mlflow", "trackio"]] = []
+    """Where to send the log as well, besides the run folder. Each needs `lightune[track]`."""
+    optimizer: OptimizerSpec = OptimizerSpec()
+    """AdamW, its schedule, clipping and accumulation."""
+    evaluation: EvaluationSpec = EvaluationSpec()
+    """Scoring while training, early stopping, and which weights are kept."""
+    engine: EngineSpec = EngineSpec()
+    """Parts of the engine that can be forced or switched off."""
+
+    @model_validator(mode="before")
+    @classmethod
+    def _some_horizon(cls, values: Any) -> Any:
+        """Write the default number of epochs out, so that the resolved recipe shows it."""
+        if isinstance(values, dict) and not {"epochs", "max_steps"} & {
+            key for key, value in values.items() if value is not None
+        }:
+            return values | {"epochs": DEFAULT_EPOCHS}
+        return values
