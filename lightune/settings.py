@@ -6,9 +6,10 @@ The docstring under each field is its only description: `--help`, the recipe tha
 
 from collections.abc import Mapping
 from difflib import get_close_matches
-from typing import Any, TypeVar
+from typing import Any, TypeVar, get_args
 
-from pydantic import BaseModel, ConfigDict, ValidationError
+from pydantic import BaseModel, ConfigDict, ValidationError, ValidationInfo, field_validator
+from pydantic.fields import FieldInfo
 
 from lightune.errors import ConfigError, ConfigErrors, LightuneError
 
@@ -17,6 +18,22 @@ class Settings(BaseModel):
     """Base of every settings class: immutable, and an unknown key is an error."""
 
     model_config = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True)
+
+    @field_validator("*", mode="before")
+    @classmethod
+    def _yes_is_no_number(cls, value: Any, info: ValidationInfo) -> Any:
+        """Refuse `true` for a number, which pydantic would read as 1."""
+        if isinstance(value, bool) and info.field_name in cls.model_fields:
+            kinds = _kinds(cls.model_fields[info.field_name].annotation)
+            if bool not in kinds and kinds & {int, float}:
+                raise ValueError("Input should be a number, not true or false")
+        return value
+
+
+def _kinds(annotation: Any) -> set[Any]:
+    """Return the plain types an annotation is made of."""
+    parts = get_args(annotation)
+    return set().union(*map(_kinds, parts)) if parts else {annotation}
 
 
 S = TypeVar("S", bound=Settings)
@@ -33,22 +50,51 @@ def parse(spec: type[S], values: Mapping[str, Any], section: str) -> S:
     try:
         return spec.model_validate(dict(values))
     except ValidationError as error:
-        raise ConfigErrors([_mistake(spec, e, section) for e in error.errors()]) from None
+        mistakes: dict[str, list[Any]] = {}
+        for e in error.errors():
+            mistakes.setdefault(".".join(_where(spec, e)[0]), []).append(e)
+        raise ConfigErrors([_mistake(spec, es, section) for es in mistakes.values()]) from None
 
 
-def _mistake(spec: type[Settings], error: Any, section: str) -> LightuneError:
-    known = {(info.alias or name): info for name, info in spec.model_fields.items()}
-    location = [str(part) for part in error["loc"]]
-    key = location[0] if location else ""
-    where = ".".join(part for part in (section, key) if part) or "recipe"
-    problem, _, mend = error["msg"].removeprefix("Value error, ").partition(" | ")
+def keys(spec: type[Settings]) -> dict[str, FieldInfo]:
+    """Return the fields of `spec` by the key that a recipe uses."""
+    return {(info.alias or name): info for name, info in spec.model_fields.items()}
+
+
+def _where(spec: type[Settings], error: Any) -> tuple[list[str], type[Settings]]:
+    """Return the path of keys that `error` is about, and the settings class that has the last."""
+    path: list[str] = []
+    for part in map(str, error["loc"]):
+        if path:
+            info = keys(spec).get(path[-1])
+            inner = info.annotation if info else None
+            if not (isinstance(inner, type) and issubclass(inner, Settings)):
+                break
+            spec = inner
+        path.append(part)
+    return path, spec
+
+
+def _mistake(spec: type[Settings], errors: list[Any], section: str) -> LightuneError:
+    """Turn what pydantic says of one key (several lines where it takes several types) into ours."""
+    error = errors[0]
+    path, owner = _where(spec, error)
+    known, key = keys(owner), path[-1] if path else ""
+    where = ".".join(part for part in (section, *path) if part) or "recipe"
+    texts = dict.fromkeys(e["msg"].removeprefix("Value error, ") for e in errors)
+    problem, _, mend = "; or ".join(texts).partition(" | ")
     if error["type"] == "extra_forbidden":
-        near = get_close_matches(location[-1], known, n=1, cutoff=0.5)
+        near = get_close_matches(key, known, n=1, cutoff=0.5)
         listing = ", ".join(sorted(known))
         problem = "unknown key"
         mend = f"did you mean `{near[0]}`?" if near else f"keys that exist: {listing}"
     elif not mend and key in known:
         info = known[key]
-        default = "" if info.is_required() else f" Default: {info.get_default(call_default_factory=True)}."
-        mend = f"{info.description or problem}{default}"
-    return ConfigError(f"{where}: {problem}", found=repr(error["input"]), mend=mend)
+        default = ""
+        if not info.is_required():
+            default = f" Default: {info.get_default(call_default_factory=True)}."
+        mend = f"{' '.join((info.description or problem).split())}{default}"
+    found = "" if error["type"] == "missing" else repr(error["input"])
+    return ConfigError(
+        f"{where}: {problem}", found=found if len(found) <= 200 else found[:200] + " …", mend=mend
+    )
