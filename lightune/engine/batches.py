@@ -48,9 +48,7 @@ def epoch_batches(
             ]
             or [shuffled]
         )
-    batches = [
-        shuffled[i : i + batch_size].tolist() for i in range(0, len(shuffled), batch_size)
-    ]
+    batches = [shuffled[i : i + batch_size].tolist() for i in range(0, len(shuffled), batch_size)]
     if order == "by_length":
         batches = [batches[i] for i in rng.permutation(len(batches))]
     return batches

@@ -77,6 +77,11 @@ class LowRankLinear(nn.Module):
     A starts Kaiming-uniform, B at zero, so the layer starts as the one it wraps.
     """
 
+    float32_parameters = ("A", "B")
+    """Parameters that stay float32 when the model is cast: forward casts them itself."""
+    own_backward = True
+    """False leaves the gradients to autograd, to compare."""
+
     def __init__(self, base: nn.Module, rank: int, scale: float, dropout: float = 0.0) -> None:
         super().__init__()
         width_in, width_out = shape(base)
@@ -100,12 +105,12 @@ class LowRankLinear(nn.Module):
         mask = None
         if self.training and self.dropout:
             mask = dropout(torch.ones_like(flat), self.dropout)
-        if torch.is_grad_enabled():
+        if self.own_backward:
             y = LowRankProduct.apply(flat, weight, bias, self.A, self.B, self.scale, mask)
         else:
-            y = nn.functional.linear(flat, weight, bias)
             h = (flat if mask is None else flat * mask) @ self.A.to(flat.dtype).T
-            y.addmm_(h, self.B.to(flat.dtype).T, alpha=self.scale)
+            product = h @ self.B.to(flat.dtype).T
+            y = nn.functional.linear(flat, weight, bias) + self.scale * product
         return y.view(*x.shape[:-1], y.shape[-1])
 
     def delta(self) -> Tensor:

@@ -28,18 +28,24 @@ class Surgery:
     Args:
         model: remembers `requires_grad` of every parameter and the train mode of every module as
             they are now; `undo()` restores them.
+
+    Attributes:
+        replaced: `{path: the module that stood there before}`, for merging and saving.
     """
 
     def __init__(self, model: nn.Module) -> None:
         self.model = model
+        self.replaced: dict[str, nn.Module] = {}
         self._undo: list[Callable[[], None]] = []
         self._requires_grad = [(p, p.requires_grad) for p in model.parameters()]
         self._training = [(m, m.training) for m in model.modules()]
 
     def replace(self, path: str, module: nn.Module) -> None:
-        """Put `module` where `path` is."""
+        """Put `module` where `path` is, in the train mode of what stood there."""
         old = self.model.get_submodule(path)
+        module.train(old.training)  # a fresh module would drop out in a model set to eval
         self.model.set_submodule(path, module)
+        self.replaced.setdefault(path, old)
         self._undo.append(lambda: self.model.set_submodule(path, old))
 
     def remember(self, undo: Callable[[], None]) -> None:
@@ -146,3 +152,46 @@ def find_linears(model: nn.Module, targets: list[str] | str) -> dict[str, nn.Mod
             )
         chosen.update(hits)
     return {path: m for path, m in every.items() if path in chosen}
+
+
+def head_path(model: nn.Module) -> str | None:
+    """Return the path of the task's output layer: the last part with weights after the base.
+
+    None where there is none: a bare base model, or a language model, whose output layer is its
+    vocabulary and was trained with it.
+    """
+    prefix = getattr(model, "base_model_prefix", "")
+    if not prefix or not hasattr(model, prefix):
+        return None
+    if model.get_output_embeddings() is not None:
+        return None
+    outside = [
+        name
+        for name, child in model.named_children()
+        if name != prefix and any(True for _ in child.parameters())
+    ]
+    return outside[-1] if outside else None
+
+
+def shortest_ends(model: nn.Module, paths: Iterable[str]) -> list[str]:
+    """Return the shortest ends of paths that match the modules at `paths` and no other module.
+
+    An end matches as in PEFT's `target_modules`: it is the path, or what follows one of its dots.
+    """
+    chosen = set(paths)
+    every = [path for path, _ in model.named_modules()]
+    only_chosen: dict[str, bool] = {}
+    ends: dict[str, None] = {}  # a set that keeps its order
+    for path in (p for p in every if p in chosen):
+        parts = path.split(".")
+        for length in range(1, len(parts) + 1):
+            end = ".".join(parts[-length:])
+            if end not in only_chosen:
+                hits = {p for p in every if p == end or p.endswith(f".{end}")}
+                only_chosen[end] = hits <= chosen
+            if only_chosen[end]:
+                ends[end] = None
+                break
+        else:
+            ends[path] = None  # a path that is also the end of another's: PEFT cannot tell them
+    return list(ends)

@@ -1,0 +1,240 @@
+"""What is fastest on this machine: number format, attention kernel, threads. Measured, not assumed.
+
+Why:        bfloat16 is four times as fast as float32 on a CPU with the units for it and many times
+            slower on one without; PyTorch's fused attention wins in float32 and loses in bfloat16.
+How:        a few products and attention steps are timed once (under two seconds), and the result
+            is kept for this processor, core count and torch version. On a GPU nothing is timed:
+            bfloat16 where the card has it, and the fused attention.
+Invariants: the plan is recorded in the run and used again for its evaluation and prediction, so
+            that one run gives one set of numbers.
+Not here:   applying a plan to a model (`prepare.py`).
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import platform
+import statistics
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Literal
+
+import torch
+from torch import nn
+
+from lightune.engine.spec import EngineSpec
+from lightune.errors import ConfigError
+from lightune.nn import attention
+from lightune.runs.environment import cpu_model
+from lightune.settings import Settings
+
+Dtype = Literal["float32", "bfloat16", "float16"]
+PRECISIONS: dict[str, Dtype] = {"fp32": "float32", "bf16": "bfloat16", "fp16": "float16"}
+
+BFLOAT16_MUST_WIN_BY = 1.3
+"""How much faster bfloat16 products must be before the precision is given up for the speed."""
+
+
+class Plan(Settings):
+    """How the arithmetic of one run is done."""
+
+    device: str = "cpu"
+    """`cpu`, `cuda` or `mps`."""
+    dtype: Dtype = "float32"
+    """Format of frozen weights and activations; trained weights are always float32."""
+    attention: Literal["lightune", "sdpa", "off"] = "sdpa"
+    """`lightune` is nn/attention.py; `off` leaves the model's own."""
+    dropout: Literal["pooled", "torch", "off"] = "torch"
+    """Where dropout's random numbers come from."""
+    lowrank: bool = True
+    """Whether low-rank layers use their own backward pass."""
+    threads: int = 1
+    """Threads of the arithmetic."""
+    measured: dict[str, float] = {}
+    """Milliseconds of what was timed to decide."""
+
+    @property
+    def torch_dtype(self) -> torch.dtype:
+        return getattr(torch, self.dtype)
+
+
+Measure = Callable[[str], float]
+"""Seconds that one of the `PROBES` takes."""
+
+
+def machine_plan(
+    precision: str = "auto",
+    engine: EngineSpec | None = None,
+    device: str | None = None,
+    measure: Measure | None = None,
+    cache: Path | None = None,
+) -> Plan:
+    """Return the plan for this machine.
+
+    Args:
+        precision: `auto`, `fp32`, `bf16` or `fp16`, as the recipe says.
+        engine: parts that are forced or switched off.
+        device: None takes a GPU when there is one.
+        measure: stands in for the timing, in tests.
+        cache: folder for the measurements; None takes the user's cache folder.
+
+    Raises:
+        ConfigError: `fp16` on a CPU, whose float16 range overflows without a gradient scaler.
+    """
+    engine = engine or EngineSpec()
+    device = device or default_device()
+    threads = engine.threads or usable_cores()
+    if precision == "fp16" and device != "cuda":
+        raise ConfigError(
+            "train.precision: fp16 needs a CUDA GPU",
+            found=f"device {device}",
+            mend="`precision: auto`, or `bf16`",
+        )
+    if device == "cpu":
+        timings = _timings(measure, threads, cache)
+        dtype = PRECISIONS.get(precision) or _fastest_dtype(timings)
+        kernel = _fastest_attention(timings, dtype)
+        dropout = "pooled"
+    else:
+        timings, kernel, dropout = {}, "sdpa", "torch"
+        dtype = PRECISIONS.get(precision) or _device_dtype(device)
+    forced = {"sdpa": "sdpa", "matmul": attention.NAME, "off": "off"}
+    return Plan(
+        device=device,
+        dtype=dtype,
+        attention=forced.get(engine.attention, kernel),
+        dropout=dropout if engine.dropout == "auto" else engine.dropout,
+        lowrank=engine.lowrank,
+        threads=threads,
+        measured={name: round(1e3 * seconds, 4) for name, seconds in timings.items()},
+    )
+
+
+def default_device() -> str:
+    """Return `cuda`, `mps` or `cpu`, the first that is there."""
+    if torch.cuda.is_available():
+        return "cuda"
+    return "mps" if torch.backends.mps.is_available() else "cpu"
+
+
+def usable_cores() -> int:
+    """Return the cores this process may run on."""
+    if hasattr(os, "sched_getaffinity"):
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count() or 1
+
+
+def _device_dtype(device: str) -> Dtype:
+    if device == "cuda":
+        return "bfloat16" if torch.cuda.is_bf16_supported() else "float16"
+    return "float32"
+
+
+def _fastest_dtype(timings: dict[str, float]) -> Dtype:
+    faster = timings["product float32"] / timings["product bfloat16"]
+    return "bfloat16" if faster >= BFLOAT16_MUST_WIN_BY else "float32"
+
+
+def _fastest_attention(timings: dict[str, float], dtype: Dtype) -> str:
+    plain, fused = (
+        sum(timings[f"{kernel} {dtype} {length}"] for length in ATTENTION_LENGTHS)
+        for kernel in ("plain", "fused")
+    )
+    return attention.NAME if plain < fused else "sdpa"
+
+
+# What is timed. Sizes are those of a small encoder's step: large enough to fill the cores.
+
+ATTENTION_LENGTHS = (32, 128)
+PROBES = tuple(
+    [f"product {dtype}" for dtype in ("float32", "bfloat16")]
+    + [
+        f"{kernel} {dtype} {length}"
+        for kernel in ("plain", "fused")
+        for dtype in ("float32", "bfloat16")
+        for length in ATTENTION_LENGTHS
+    ]
+)
+
+
+def measure_here(probe: str) -> float:
+    """Return the median seconds of one probe on this machine."""
+    kind, dtype_name, *length = probe.split()
+    dtype = getattr(torch, dtype_name)
+    generator = torch.Generator().manual_seed(0)
+    if kind == "product":
+        x = torch.randn(512, 384, generator=generator).to(dtype)
+        weight = torch.randn(1536, 384, generator=generator).to(dtype)
+        return _median(lambda: nn.functional.linear(x, weight))
+    shape = (2048 // int(length[0]), 12, int(length[0]), 32)
+    q, k, v = (torch.randn(shape, generator=generator).to(dtype).requires_grad_() for _ in range(3))
+
+    def plain() -> torch.Tensor:
+        return attention.PlainAttention.apply(q, k, v, None, 0.2, None)
+
+    def fused() -> torch.Tensor:
+        return nn.functional.scaled_dot_product_attention(q, k, v, scale=0.2)
+
+    run = plain if kind == "plain" else fused
+    return _median(lambda: run().sum().backward())
+
+
+def _median(step: Callable[[], object], rounds: int = 5) -> float:
+    seconds = []
+    for _ in range(rounds + 2):
+        start = time.perf_counter()
+        step()
+        seconds.append(time.perf_counter() - start)
+    return statistics.median(seconds[2:])
+
+
+def _timings(measure: Measure | None, threads: int, cache: Path | None) -> dict[str, float]:
+    if measure is not None:
+        return {probe: measure(probe) for probe in PROBES}
+    name = f"{platform.machine()} {cpu_model()} {threads} {torch.__version__} {PROBES}"
+    key = hashlib.sha256(name.encode()).hexdigest()[:16]
+    file = (cache or cache_folder()) / f"plan-{key}.json"
+    kept = _read(file)
+    if kept is not None:
+        return kept
+    before = torch.get_num_threads()
+    torch.set_num_threads(threads)
+    try:
+        timings = {probe: measure_here(probe) for probe in PROBES}
+    finally:
+        torch.set_num_threads(before)
+    _write(file, timings)
+    return timings
+
+
+def cache_folder() -> Path:
+    """Return the folder for what may be measured again: `LIGHTUNE_HOME` or the user's cache."""
+    home = os.environ.get("LIGHTUNE_HOME")
+    return Path(home) if home else Path.home() / ".cache" / "lightune"
+
+
+def _read(file: Path) -> dict[str, float] | None:
+    """Return kept timings, or None when there are none or the file is not ours to trust."""
+    try:
+        values = json.loads(file.read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return None
+    if not isinstance(values, dict) or set(values) != set(PROBES):
+        return None
+    if not all(isinstance(v, float) and v > 0 for v in values.values()):
+        return None
+    return values
+
+
+def _write(file: Path, timings: dict[str, float]) -> None:
+    """Keep the timings; a folder that cannot be written only costs the measuring again."""
+    temporary = file.with_suffix(f".{os.getpid()}")
+    try:
+        file.parent.mkdir(parents=True, exist_ok=True)
+        temporary.write_text(json.dumps(timings, indent=1), encoding="utf-8")
+        temporary.replace(file)
+    except OSError:
+        temporary.unlink(missing_ok=True)

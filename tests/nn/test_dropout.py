@@ -1,0 +1,68 @@
+"""Pooled dropout: the right share, the right scale, reproducible, and independent in one call."""
+
+import torch
+from torch import nn
+
+from lightune.nn import dropout
+
+
+def test_share_and_expectation():
+    dropout.reset()
+    torch.manual_seed(0)
+    x = torch.ones(200, 500)
+    y = dropout.dropout(x, 0.1)
+    assert abs((y == 0).float().mean() - 0.1) < 0.005
+    assert abs(y.mean() - 1) < 0.005
+    kept = y[y > 0]
+    torch.testing.assert_close(kept, torch.full_like(kept, 1 / 0.9))
+
+
+def test_one_call_is_independent_across_rows():
+    dropout.reset()
+    torch.manual_seed(0)
+    dropped = (dropout.dropout(torch.ones(64, 4096), 0.2) == 0).float()
+    correlation = torch.corrcoef(dropped)
+    off_diagonal = correlation[~torch.eye(64, dtype=torch.bool)]
+    assert off_diagonal.abs().max() < 0.1
+    assert off_diagonal.mean().abs() < 0.005
+
+
+def test_calls_differ_and_a_seed_repeats_them():
+    runs = []
+    for _ in range(2):
+        dropout.reset()
+        torch.manual_seed(7)
+        runs.append([dropout.dropout(torch.ones(50), 0.5) for _ in range(3)])
+    assert all(torch.equal(a, b) for a, b in zip(*runs, strict=True))
+    assert not torch.equal(runs[0][0], runs[0][1])
+
+
+def test_the_pool_is_refilled(monkeypatch):
+    monkeypatch.setattr(dropout, "POOL", 100)
+    monkeypatch.setattr(dropout, "REFILL_AFTER", 2)
+    dropout.reset()
+    torch.manual_seed(0)
+    dropout.factors(40, 0.5, torch.float32)
+    pool = dropout._pools[0.5, torch.float32]
+    first = pool.factors
+    for _ in range(8):
+        dropout.factors(40, 0.5, torch.float32)
+    assert pool.factors is not first
+    assert len(dropout.factors(400, 0.5, torch.float32)) == 400
+
+
+def test_gradient_goes_where_the_input_went():
+    dropout.reset()
+    x = torch.ones(1000, requires_grad=True)
+    y = dropout.dropout(x, 0.4)
+    y.sum().backward()
+    assert torch.equal(x.grad, y.detach())
+
+
+def test_evaluation_changes_nothing_and_swapping_keeps_the_mode():
+    model = nn.Sequential(nn.Linear(4, 4), nn.Dropout(0.3)).eval()
+    dropout.swap_dropout(model)
+    x = torch.randn(2, 4)
+    assert isinstance(model[1], dropout.PooledDropout)
+    assert torch.equal(model(x), model[0](x))
+    assert not torch.equal(model.train()(torch.ones(2, 4)), model[0](torch.ones(2, 4)))
