@@ -7,7 +7,7 @@ from lightune.nn import dropout
 
 
 def test_share_and_expectation():
-    dropout.reset()
+    dropout.reset(0)
     torch.manual_seed(0)
     x = torch.ones(200, 500)
     y = dropout.dropout(x, 0.1)
@@ -18,7 +18,7 @@ def test_share_and_expectation():
 
 
 def test_one_call_is_independent_across_rows():
-    dropout.reset()
+    dropout.reset(0)
     torch.manual_seed(0)
     dropped = (dropout.dropout(torch.ones(64, 4096), 0.2) == 0).float()
     correlation = torch.corrcoef(dropped)
@@ -30,29 +30,30 @@ def test_one_call_is_independent_across_rows():
 def test_calls_differ_and_a_seed_repeats_them():
     runs = []
     for _ in range(2):
-        dropout.reset()
+        dropout.reset(0)
         torch.manual_seed(7)
         runs.append([dropout.dropout(torch.ones(50), 0.5) for _ in range(3)])
     assert all(torch.equal(a, b) for a, b in zip(*runs, strict=True))
     assert not torch.equal(runs[0][0], runs[0][1])
 
 
-def test_the_pool_is_refilled(monkeypatch):
+def test_the_pool_depends_on_the_seed_alone(monkeypatch):
     monkeypatch.setattr(dropout, "POOL", 100)
-    monkeypatch.setattr(dropout, "REFILL_AFTER", 2)
-    dropout.reset()
-    torch.manual_seed(0)
-    dropout.factors(40, 0.5, torch.float32)
-    pool = dropout._pools[0.5, torch.float32]
-    first = pool.factors
-    for _ in range(8):
-        dropout.factors(40, 0.5, torch.float32)
-    assert pool.factors is not first
-    assert len(dropout.factors(400, 0.5, torch.float32)) == 400
+    drawn = []
+    for earlier_calls in (0, 3):
+        dropout.reset(5)
+        for _ in range(earlier_calls):
+            dropout.factors(30, 0.5, torch.float32)
+        torch.manual_seed(1)
+        drawn.append([dropout.factors(n, 0.5, torch.float32) for n in (40, 400)])
+    assert all(torch.equal(a, b) for a, b in zip(*drawn, strict=True))
+    dropout.reset(6)
+    torch.manual_seed(1)
+    assert not torch.equal(drawn[0][1], dropout.factors(400, 0.5, torch.float32))
 
 
 def test_gradient_goes_where_the_input_went():
-    dropout.reset()
+    dropout.reset(0)
     x = torch.ones(1000, requires_grad=True)
     y = dropout.dropout(x, 0.4)
     y.sum().backward()
