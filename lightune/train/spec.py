@@ -103,10 +103,15 @@ class TrainSpec(Settings):
 
     @model_validator(mode="before")
     @classmethod
-    def _some_horizon(cls, values: Any) -> Any:
-        """Write the default number of epochs out, so that the resolved recipe shows it."""
-        if isinstance(values, dict) and not {"epochs", "max_steps"} & {
-            key for key, value in values.items() if value is not None
-        }:
-            return values | {"epochs": DEFAULT_EPOCHS}
-        return values
+    def _write_defaults_out(cls, values: Any) -> Any:
+        """Write the default number of epochs out, so that the resolved recipe shows it.
+
+        A nested section with nothing in it (`optimizer:`) stands for its defaults.
+        """
+        if not isinstance(values, dict):
+            return values
+        nested = ("optimizer", "evaluation", "engine")
+        given = {k: v for k, v in values.items() if v is not None or k not in nested}
+        if given.get("epochs") is None and given.get("max_steps") is None:
+            given["epochs"] = DEFAULT_EPOCHS
+        return given
