@@ -12,9 +12,9 @@ Not here:   applying a plan to a model (`prepare.py`).
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import json
-import os
 import platform
 import statistics
 import time
@@ -27,8 +27,10 @@ from torch import nn
 
 from lightune.engine.spec import EngineSpec
 from lightune.errors import ConfigError
+from lightune.models.store import home
 from lightune.nn import attention
-from lightune.runs.environment import cpu_model
+from lightune.runs.environment import cpu_model, usable_cores
+from lightune.runs.files import write_json
 from lightune.settings import Settings
 
 Dtype = Literal["float32", "bfloat16", "float16"]
@@ -120,13 +122,6 @@ def default_device() -> str:
     return "mps" if torch.backends.mps.is_available() else "cpu"
 
 
-def usable_cores() -> int:
-    """Return the cores this process may run on."""
-    if hasattr(os, "sched_getaffinity"):
-        return len(os.sched_getaffinity(0))
-    return os.cpu_count() or 1
-
-
 def _device_dtype(device: str) -> Dtype:
     if device == "cuda":
         return "bfloat16" if torch.cuda.is_bf16_supported() else "float16"
@@ -196,7 +191,7 @@ def _timings(measure: Measure | None, threads: int, cache: Path | None) -> dict[
         return {probe: measure(probe) for probe in PROBES}
     name = f"{platform.machine()} {cpu_model()} {threads} {torch.__version__} {PROBES}"
     key = hashlib.sha256(name.encode()).hexdigest()[:16]
-    file = (cache or cache_folder()) / f"plan-{key}.json"
+    file = (cache or home()) / f"plan-{key}.json"
     kept = _read(file)
     if kept is not None:
         return kept
@@ -208,12 +203,6 @@ def _timings(measure: Measure | None, threads: int, cache: Path | None) -> dict[
         torch.set_num_threads(before)
     _write(file, timings)
     return timings
-
-
-def cache_folder() -> Path:
-    """Return the folder for what may be measured again: `LIGHTUNE_HOME` or the user's cache."""
-    home = os.environ.get("LIGHTUNE_HOME")
-    return Path(home) if home else Path.home() / ".cache" / "lightune"
 
 
 def _read(file: Path) -> dict[str, float] | None:
@@ -231,10 +220,6 @@ def _read(file: Path) -> dict[str, float] | None:
 
 def _write(file: Path, timings: dict[str, float]) -> None:
     """Keep the timings; a folder that cannot be written only costs the measuring again."""
-    temporary = file.with_suffix(f".{os.getpid()}")
-    try:
+    with contextlib.suppress(OSError):  # ResourceError is one of them
         file.parent.mkdir(parents=True, exist_ok=True)
-        temporary.write_text(json.dumps(timings, indent=1), encoding="utf-8")
-        temporary.replace(file)
-    except OSError:
-        temporary.unlink(missing_ok=True)
+        write_json(file, timings)
