@@ -44,6 +44,9 @@ SECTIONS = ("task", "model", "method", "data", "train")
 SHORT = {"task": "name", "method": "name", "data": "train"}
 """Sections that may be given as one value, and the key it stands for: `method: lora`."""
 
+NAMES = ("task", "task.name", "method", "method.name")
+"""Overrides that come first, as they decide which other keys there are."""
+
 DEFAULT_MODEL = "minilm"
 DEFAULT_METHOD = "lora"
 
@@ -106,11 +109,13 @@ def load_recipe(
     mistakes: list[LightuneError] = []
     sections = {str(key): _whole(str(key), value) for key, value in values.items()}
     if isinstance(overrides, Mapping):
-        for key, value in overrides.items():
-            _attempt(mistakes, _set, sections, str(key), value)
+        changes = [(str(key), value) for key, value in overrides.items()]
     else:
-        for text in [overrides] if isinstance(overrides, str) else overrides:
-            _attempt(mistakes, _set_as_text, sections, text)
+        texts = [overrides] if isinstance(overrides, str) else overrides
+        parsed = [_attempt(mistakes, _change, text) for text in texts]
+        changes = [change for change in parsed if change]
+    for dotted, value in sorted(changes, key=lambda change: change[0] not in NAMES):
+        _attempt(mistakes, _set, sections, dotted, value)
     return _build(sections, folder, mistakes)
 
 
@@ -174,19 +179,21 @@ def _whole(section: str, value: Any) -> Any:
     return {SHORT[section]: value} if section in SHORT and value is not None else value
 
 
-def _set_as_text(sections: dict[str, Any], text: str) -> None:
-    """Apply one override of the command line: `a.b=c`, c in YAML."""
+def _change(text: str) -> tuple[str, Any]:
+    """Read one override of the command line: `a.b=c`, c in YAML."""
     key, equals, value = text.partition("=")
     if not (equals and key.strip()):
         raise ConfigError(f"-s {text}: not of the form key=value", mend="-s method.rank=16")
-    _set(sections, key.strip(), strict_yaml.read(value, f"-s {text}"))
+    return key.strip(), strict_yaml.read(value, f"-s {text}")
 
 
 def _set(sections: dict[str, Any], dotted: str, value: Any) -> None:
     """Put `value` where `dotted` points, making the sections on the way."""
-    section, *path = dotted.split(".")
+    section, *path = dotted.removesuffix(".name" if dotted in NAMES else "").split(".")
     if not path:
-        sections[section] = _whole(section, value)
+        old = sections.get(section)
+        same = isinstance(old, Mapping) and isinstance(value, str) and old.get("name") == value
+        sections[section] = old if same else _whole(section, value)
         return
     here, node = section, sections
     for key in path:
