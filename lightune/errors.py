@@ -20,6 +20,7 @@ class LightuneError(Exception):
 
     def __init__(self, problem: str, found: str = "", mend: str = "") -> None:
         super().__init__(problem, found, mend)
+        self.args = (problem, found, mend)  # OSError would take the third for a file name
 
     @property
     def problem(self) -> str:
