@@ -1,0 +1,384 @@
+"""Classification of texts or pairs of texts: one label each, or several at once.
+
+Why:        the most asked-for task. Encoders and decoders alike get Transformers' classification
+            head, whose output `logits` is `[batch, classes]`.
+State:      `{"labels": names in the order of the logits, "counts": training records per label,
+            "multi_label": bool, "class_weights": one per label or null, "pair": whether records
+            are pairs of texts, "notes": what was decided from the data}`.
+Invariants: classes are in natural order (`labels.py`). A single-label prediction is exactly one
+            label: the first of the highest logits. What truncation drops is counted exactly.
+Errors:     `DataError` for labels that cannot be learnt, are missing, or were not trained.
+Not here:   the formulas of the metrics (`metrics/classification.py`), padding (`engine/`).
+"""
+
+import math
+from collections import Counter
+from collections.abc import Sequence
+from difflib import get_close_matches
+from typing import Annotated, Any, ClassVar
+
+import numpy as np
+import torch
+from pydantic import BeforeValidator, Field
+from torch import Tensor
+from torch.nn import functional as F
+
+from lightune.errors import ConfigError, DataError, ModelError
+from lightune.metrics import classification as metrics
+from lightune.metrics.intervals import bootstrap, point, resamples_for
+from lightune.tasks import base, labels
+from lightune.tasks.base import Scores, Task
+from lightune.types import Batch, Example, HeadSpec, Prediction, Record
+
+TEXT_COLUMNS = (
+    *("text", "sentence", "sentence1", "text_a", "review", "content", "comment", "message"),
+    *("sms", "tweet", "body", "document", "utterance", "query", "question1", "question"),
+    *("premise", "#1 string", "title", "description", "文本", "内容", "评论", "句子", "标题"),
+)
+PAIR_COLUMNS = ("text_pair", "sentence2", "text_b", "hypothesis", "question2", "#2 string")
+LABEL_COLUMNS = (
+    *("label", "labels", "class", "category", "target", "sentiment", "intent", "topic"),
+    *("quality", "y", "标签", "类别", "分类", "情感"),
+)
+
+
+def _weights(value: Any) -> Any:
+    """Take YAML's numbers and booleans as label names, and refuse weights that are none."""
+    if value is None or value == "balanced":
+        return value
+    if not isinstance(value, dict) or not value:
+        raise ValueError("not a set of class weights | class_weights: balanced   (or {label: 2.0})")
+    for name, weight in value.items():
+        number = isinstance(weight, (int, float)) and not isinstance(weight, bool)
+        if not number or not 0 < weight < math.inf:
+            raise ValueError(f"the weight of {name!r} is no number above 0 | {{{name}: 1.0}}")
+    return {
+        str(name).lower() if isinstance(name, bool) else str(name): float(weight)
+        for name, weight in value.items()
+    }
+
+
+class Classification(Task):
+    """One label per text, or several."""
+
+    name: ClassVar[str] = "classification"
+    summary: ClassVar[str] = "label texts or pairs of texts: binary, multi-class, multi-label"
+    fields: ClassVar[tuple[base.Field, ...]] = (
+        base.Field("text", TEXT_COLUMNS),
+        base.Field("text_pair", PAIR_COLUMNS, needed_to_train=False, needed_to_predict=False),
+        base.Field("label", LABEL_COLUMNS, kind="label", needed_to_predict=False),
+    )
+    deciding: ClassVar[str] = "macro_f1"
+
+    text: str | list[str] | None = None
+    """Column of the text, or several that are joined; guessed from common names when left out."""
+    text_pair: str | list[str] | None = None
+    """Column of the second text where each record is a pair of texts."""
+    label: str | list[str] | None = None
+    """Column of the label, or several columns of 0 and 1, one for each of several labels; guessed
+    from common names when left out."""
+    multi_label: bool | None = None
+    """Several labels may hold at once (lists, or `a|b`). When left out the data decides: true if
+    more than half of the rows are so written."""
+    class_weights: Annotated[str | dict[str, float] | None, BeforeValidator(_weights)] = None
+    """How much an error on each class counts: `balanced` (by the inverse of its frequency), or
+    {label: weight}, 1 where not named; only their ratios matter. In multi-label data the weight
+    is that of the records that carry the label."""
+    label_smoothing: Annotated[float, Field(ge=0, lt=1)] = 0.0
+    """Share of the target that is spread evenly over all classes (Szegedy et al. 2016)."""
+    threshold: Annotated[float, Field(gt=0, lt=1)] = 0.5
+    """Multi-label only: a label is predicted from this probability on."""
+
+    def learn(self, records: Sequence[Record]) -> dict[str, Any]:
+        if not records:
+            raise DataError("there are no training records", mend="name a file with rows")
+        decided, note = labels.looks_multi_label(records)
+        multi = decided if self.multi_label is None else self.multi_label
+        counts: Counter[str] = Counter()
+        for record in records:
+            counts.update(self._names(record, multi))
+        order = labels.natural_order(counts)
+        if not multi:
+            labels.refuse_free_text(counts, records)
+        if len(order) < 2 and not (multi and order and counts[order[0]] < len(records)):
+            raise DataError(
+                f"{records[0].place.file}: at least two different labels are needed to learn",
+                found=f"{len(records)} records, all labelled {order[0]!r}" if order else "no label",
+                mend="add records with another label, or name the right column: task.label=COLUMN",
+            )
+        pairs = sum(not labels.is_missing(r.values.get("text_pair")) for r in records)
+        return {
+            "labels": order,
+            "counts": [counts[name] for name in order],
+            "multi_label": multi,
+            "class_weights": self._class_weights(order, counts, len(records), multi),
+            "pair": pairs > 0,
+            "notes": [note] if note and self.multi_label is None else [],
+        }
+
+    def head(self, state: dict[str, Any]) -> HeadSpec:
+        return HeadSpec("sequence_classification", tuple(state["labels"]), state["multi_label"])
+
+    def encode(
+        self, records: Sequence[Record], tokenizer: Any, state: dict[str, Any], max_length: int
+    ) -> list[Example]:
+        targets = self._class_ids(records, state)
+        texts = [_text(record, "text") for record in records]
+        pairs = None
+        if state.get("pair", any("text_pair" in record.values for record in records)):
+            pairs = [_text(record, "text_pair") for record in records]
+        special = tokenizer.num_special_tokens_to_add(pair=pairs is not None)
+        if max_length <= special + (pairs is not None):
+            raise ConfigError(
+                f"train.max_length: {max_length} leaves no room for a text",
+                found=f"{special} special tokens per record",
+                mend="train.max_length=128",
+            )
+        if not texts:
+            return []
+        options: dict[str, Any] = {"return_attention_mask": False, "verbose": False}
+        whole = tokenizer(texts, pairs, **options)
+        # only the long ones are tokenised again: the truncation of pairs is the tokenizer's affair
+        long = [i for i, ids in enumerate(whole["input_ids"]) if len(ids) > max_length]
+        short = {}
+        if long:
+            second = None if pairs is None else [pairs[i] for i in long]
+            options |= {"truncation": "longest_first", "max_length": max_length}
+            short = tokenizer([texts[i] for i in long], second, **options)
+        at = {i: k for k, i in enumerate(long)}
+        examples = []
+        for i, target in enumerate(targets):
+            source, k = (short, at[i]) if i in at else (whole, i)
+            inputs = {name: list(rows[k]) for name, rows in source.items()}
+            dropped = len(whole["input_ids"][i]) - len(inputs["input_ids"])
+            if not inputs["input_ids"]:
+                inputs = _one_token(inputs, tokenizer, records[i])
+            examples.append(Example(i, inputs, target, dropped))
+        return examples
+
+    def targets(self, examples: Sequence[Example], state: dict[str, Any], width: int) -> Tensor:
+        missing = [e.index for e in examples if e.target is None]
+        if missing:
+            raise DataError(f"record {missing[0]} of the split has no label", mend="add its label")
+        if not state["multi_label"]:
+            return torch.tensor([e.target for e in examples], dtype=torch.long)
+        hot = torch.zeros(len(examples), len(state["labels"]))
+        for row, example in enumerate(examples):
+            hot[row, example.target] = 1.0
+        return hot
+
+    def loss(self, outputs: Any, batch: Batch, state: dict[str, Any]) -> Tensor:
+        """Return cross entropy, or binary cross entropy for multi-label, in float32.
+
+        With class weights the sum is still divided by the number of records, not by the sum of
+        their weights as torch does: with a small batch that would cancel the weights.
+        """
+        if batch.targets is None:
+            raise DataError("a batch without labels has no loss", mend="add the label column")
+        logits, targets = outputs.logits.float(), batch.targets
+        weights = state["class_weights"]
+        weight = None if weights is None else torch.tensor(weights, device=logits.device)
+        if not state["multi_label"]:
+            loss = F.cross_entropy(
+                logits, targets, weight, reduction="sum", label_smoothing=self.label_smoothing
+            )
+            return loss / len(targets)
+        soft = targets * (1 - self.label_smoothing) + self.label_smoothing / 2
+        return F.binary_cross_entropy_with_logits(logits, soft, pos_weight=weight)
+
+    def logits(self, outputs: Any, batch: Batch) -> Tensor:
+        return outputs.logits.detach().float()
+
+    def decode(
+        self, logits: Tensor, indices: Sequence[int], state: dict[str, Any]
+    ) -> list[Prediction]:
+        names = state["labels"]
+        if logits.ndim != 2 or logits.shape[1] != len(names):
+            raise ModelError(
+                "the model's output does not fit the labels",
+                found=f"logits {list(logits.shape)} for {len(names)} labels",
+                mend="use the model and the adapter that were trained together",
+            )
+        values = logits.detach().to("cpu", torch.float64)
+        finite = torch.isfinite(values).all(dim=1)
+        if not finite.all():
+            bad = int((~finite).sum())
+            raise ModelError(
+                f"the model's output is not a number for {bad} of {len(values)} records",
+                found=f"first at record {indices[int((~finite).nonzero()[0, 0])]} of the split",
+                mend="train with a lower learning rate, or with train.precision=fp32",
+            )
+        multi = state["multi_label"]
+        shares = (torch.sigmoid(values) if multi else torch.softmax(values, dim=1)).numpy()
+        # numpy's argmax takes the first of equals by contract, torch's does not promise which
+        best = values.numpy().argmax(axis=1) if len(values) else []
+        predictions = []
+        for row, index in enumerate(indices):
+            scores = dict(zip(names, shares[row].tolist(), strict=True))
+            value: Any = (
+                [name for name, share in scores.items() if share >= self.threshold]
+                if multi
+                else names[best[row]]
+            )
+            predictions.append(Prediction(index, value, scores))
+        return predictions
+
+    def truth(self, records: Sequence[Record], state: dict[str, Any]) -> list[Any]:
+        """Return the label, or the list of labels, of every record; for users' own metrics.
+
+        Raises:
+            DataError: a record has no label, or one that training did not know.
+        """
+        names, multi = state["labels"], state["multi_label"]
+        ids = self._class_ids(records, state, required=True)
+        return [[names[c] for c in entry] if multi else names[entry] for entry in ids]
+
+    def score(
+        self,
+        predictions: Sequence[Prediction],
+        records: Sequence[Record],
+        state: dict[str, Any],
+        seed: int = 0,
+    ) -> Scores:
+        if not predictions:
+            raise DataError("there are no records to score", mend="name a file with labelled rows")
+        names = state["labels"]
+        rows = [records[p.index] for p in predictions]
+        truth = self._class_ids(rows, state, required=True)
+        shares = None
+        if all(p.scores for p in predictions):
+            shares = np.array([[p.scores[name] for name in names] for p in predictions])
+        number = {name: i for i, name in enumerate(names)}
+        # ties between classes go to the first one, as everywhere
+        majority = int(np.argmax(state["counts"]))
+        n, classes = len(rows), len(names)
+        if state["multi_label"]:
+            true = _hot(truth, classes)
+            guess = _hot([[number[v] for v in p.value] for p in predictions], classes)
+            if not true.any():
+                raise DataError(
+                    "no record to be scored has any label",
+                    found=f"{n} records without a label",
+                    mend="score records that have labels",
+                )
+            statistic = metrics.multi_label(true, guess, shares)
+            constant = metrics.multi_label(true, _hot([[majority]] * n, classes), None)
+            hit, support, guessed = (true & guess).sum(0), true.sum(0), guess.sum(0)
+            tables: dict[str, Any] = {}
+        else:
+            true, guess = np.array(truth), np.array([number[p.value] for p in predictions])
+            statistic = metrics.single_label(true, guess, shares, classes)
+            constant = metrics.single_label(true, np.full(n, majority), None, classes)
+            matrix = metrics.confusion_matrix(true, guess, classes)
+            hit, support, guessed = np.diag(matrix), matrix.sum(1), matrix.sum(0)
+            tables = {"confusion_matrix": {"labels": list(names), "counts": matrix.tolist()}}
+        result = bootstrap(
+            statistic,
+            n,
+            resamples=resamples_for(n, classes if shares is not None else 1),
+            seed=seed,
+            shares=("accuracy", "subset_accuracy"),
+        )
+        absent = [name for name, count in zip(names, support, strict=True) if not count]
+        notes = list(result.notes)
+        if absent:
+            shown = ", ".join(absent[:10]) + (" …" if len(absent) > 10 else "")
+            notes.append(
+                f"no record has the label: {shown}; macro averages leave out what it lacks"
+            )
+        per_class = metrics.per_class(hit, support, guessed)
+        tables["per_class"] = [
+            {"label": name, **row} for name, row in zip(names, per_class, strict=True)
+        ]
+        tables["records"] = n
+        tables["bootstrap"] = {"level": 0.95, "resamples": result.resamples, "seed": seed}
+        tables["notes"] = notes
+        return Scores(result.scores, tables, {"majority_class": point(constant, n)})
+
+    def _names(self, record: Record, multi: bool) -> list[str]:
+        return labels.several_names(record) if multi else [labels.single_name(record)]
+
+    def _class_weights(
+        self, order: list[str], counts: Counter[str], records: int, multi: bool
+    ) -> list[float] | None:
+        """Return one weight per class, or None.
+
+        Single-label weights are scaled to a mean of 1 over the training records, so that they do
+        not act as another learning rate; `balanced` is then scikit-learn's n / (classes * count).
+        Multi-label `balanced` makes a label's positives weigh as much as its negatives.
+        """
+        if self.class_weights is None:
+            return None
+        if isinstance(self.class_weights, dict):
+            for name in self.class_weights:
+                if name not in counts:
+                    near = get_close_matches(name, order, n=1, cutoff=0.5) or order[:1]
+                    raise ConfigError(
+                        f"task.class_weights: no training record has the label {name!r}",
+                        found=f"labels: {', '.join(order[:20])}",
+                        mend=f"class_weights: {{{near[0]}: {self.class_weights[name]}}}",
+                    )
+            weights = [float(self.class_weights.get(name, 1.0)) for name in order]
+        elif multi:
+            return [max(records - counts[name], 1) / counts[name] for name in order]
+        else:
+            weights = [1 / counts[name] for name in order]
+        if multi:
+            return weights
+        mean = sum(w * counts[n] for w, n in zip(weights, order, strict=True)) / records
+        return [weight / mean for weight in weights]
+
+    def _class_ids(
+        self, records: Sequence[Record], state: dict[str, Any], required: bool = False
+    ) -> list[Any]:
+        """Return the class number of every record (multi-label: their sorted list).
+
+        None for a record without a label, unless `required`.
+        """
+        multi = state["multi_label"]
+        number = {name: i for i, name in enumerate(state["labels"])}
+        found: list[Any] = []
+        unknown: list[tuple[str, Record]] = []
+        for record in records:
+            value = record.values.get("label")
+            if not required and (value is None if multi else labels.is_missing(value)):
+                found.append(None)
+                continue
+            names = self._names(record, multi)
+            strangers = [name for name in names if name not in number]
+            if strangers:
+                unknown.append((strangers[0], record))
+                continue
+            found.append(sorted(number[name] for name in names) if multi else number[names[0]])
+        if unknown:
+            raise labels.unknown_label(*unknown[0], state["labels"], len(unknown) - 1)
+        return found
+
+
+def _text(record: Record, field: str) -> str:
+    value = record.values.get(field)
+    if value is None:
+        raise DataError(
+            f"{record.place}: the field {field!r} is missing",
+            found=f"fields of this record: {', '.join(map(str, record.values)) or 'none'}",
+            mend=f"name its column: task.{field}=COLUMN",
+        )
+    return value if isinstance(value, str) else str(value)
+
+
+def _one_token(
+    inputs: dict[str, list[int]], tokenizer: Any, record: Record
+) -> dict[str, list[int]]:
+    """Stand one special token in for a text without tokens (decoders add none to empty texts)."""
+    for token in (tokenizer.bos_token_id, tokenizer.eos_token_id, tokenizer.pad_token_id):
+        if token is not None:
+            return {name: [token if name == "input_ids" else 0] for name in inputs}
+    raise DataError(f"{record.place}: the text has no tokens", mend="remove the row")
+
+
+def _hot(rows: Sequence[Sequence[int]], classes: int) -> np.ndarray:
+    """Return `[records, classes]` booleans of lists of class numbers."""
+    hot = np.zeros((len(rows), classes), dtype=bool)
+    for row, ids in enumerate(rows):
+        hot[row, ids] = True
+    return hot

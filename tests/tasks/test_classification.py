@@ -1,0 +1,425 @@
+"""What classification learns, encodes, loses, decodes and scores."""
+
+import math
+
+import numpy as np
+import pytest
+import torch
+from sklearn.dummy import DummyClassifier
+from sklearn.metrics import f1_score
+from sklearn.utils.class_weight import compute_class_weight
+from tokenizers import Tokenizer, models, pre_tokenizers, processors
+from torch.nn import functional as F
+from transformers import PreTrainedTokenizerFast
+from transformers.modeling_outputs import SequenceClassifierOutput
+
+from lightune.errors import ConfigError, ConfigErrors, DataError, ModelError
+from lightune.settings import parse
+from lightune.tasks.base import tasks
+from lightune.tasks.classification import Classification
+from lightune.types import Batch, Place, Record
+
+WORDS = ["a", "b", "c", "d", "e", "f", "g", "h"]
+
+
+@pytest.fixture(scope="module")
+def tokenizer():
+    ids = {name: i for i, name in enumerate(["[PAD]", "[UNK]", "[CLS]", "[SEP]", *WORDS])}
+    raw = Tokenizer(models.WordLevel(ids, unk_token="[UNK]"))
+    raw.pre_tokenizer = pre_tokenizers.Whitespace()
+    raw.post_processor = processors.TemplateProcessing(
+        single="[CLS] $A [SEP]",
+        pair="[CLS] $A [SEP] $B:1 [SEP]:1",
+        special_tokens=[("[CLS]", 2), ("[SEP]", 3)],
+    )
+    made = PreTrainedTokenizerFast(
+        tokenizer_object=raw, pad_token="[PAD]", unk_token="[UNK]", model_max_length=4
+    )
+    made.model_input_names = ["input_ids", "token_type_ids", "attention_mask"]
+    return made
+
+
+def rows(*cells, text="a b", **more):
+    return [
+        Record({"text": text, "label": c, **more}, Place("d.csv", i + 2))
+        for i, c in enumerate(cells)
+    ]
+
+
+def state(*names, multi=False, weights=None):
+    return {
+        "labels": list(names),
+        "counts": [1] * len(names),
+        "multi_label": multi,
+        "class_weights": weights,
+    }
+
+
+def loss(task, logits, targets, what):
+    batch = Batch({}, targets, list(range(len(logits))))
+    return task.loss(SequenceClassifierOutput(logits=logits), batch, what)
+
+
+def test_is_found_by_its_name_and_has_few_settings():
+    assert tasks()["classification"] is Classification
+    assert len(Classification.model_fields) <= 12
+    assert all(info.description for info in Classification.model_fields.values())
+    assert set(Classification().columns()) == {"text", "text_pair", "label"}
+
+
+class TestLearn:
+    def test_labels_counts_and_head(self):
+        task = Classification()
+        learnt = task.learn(rows("10", "2", "10"))
+        assert learnt == {
+            "labels": ["2", "10"],
+            "counts": [1, 2],
+            "multi_label": False,
+            "class_weights": None,
+            "pair": False,
+            "notes": [],
+        }
+        head = task.head(learnt)
+        assert (head.kind, head.labels) == ("sequence_classification", ("2", "10"))
+        assert not head.multi_label
+
+    def test_multi_label_is_decided_from_the_data_and_said(self):
+        learnt = Classification().learn(rows("b|a", "a|c", "c"))
+        assert (learnt["labels"], learnt["counts"]) == (["a", "b", "c"], [2, 1, 2])
+        assert learnt["multi_label"]
+        assert "multi-label" in learnt["notes"][0]
+        assert Classification().head(learnt).multi_label
+
+    def test_the_users_word_wins(self):
+        learnt = Classification(multi_label=False).learn(rows("b|a", "a|c", "c"))
+        assert learnt["labels"] == ["a|c", "b|a", "c"]
+        assert learnt["notes"] == []
+        assert Classification(multi_label=True).learn(rows("a", "b"))["multi_label"]
+
+    @pytest.mark.parametrize(
+        ("task", "cells", "said"),
+        [
+            (Classification(), ["spam"] * 3, "all labelled 'spam'"),
+            (Classification(multi_label=True), ["a", "a"], "all labelled 'a'"),
+            (Classification(multi_label=True), [[], []], "no label"),
+            (Classification(), ["a", None], "d.csv:3: the label is missing"),
+            (Classification(), ["a", "b", "c", ["a", "b"]], "multi_label: true"),
+            (Classification(), [f"id{i}" for i in range(200)], "looks like text or ids"),
+            (Classification(), [], "no training records"),
+        ],
+    )
+    def test_what_cannot_be_learnt(self, task, cells, said):
+        with pytest.raises(DataError) as error:
+            task.learn(rows(*cells))
+        assert said in str(error.value)
+        assert error.value.mend
+
+    def test_one_label_that_is_sometimes_absent_can_be_learnt(self):
+        assert Classification(multi_label=True).learn(rows(["a"], []))["labels"] == ["a"]
+
+    def test_balanced_weights_are_scikit_learns(self):
+        cells = ["a"] * 7 + ["b"] * 2 + ["c"]
+        learnt = Classification(class_weights="balanced").learn(rows(*cells))
+        expected = compute_class_weight("balanced", classes=np.array(["a", "b", "c"]), y=cells)
+        assert learnt["class_weights"] == pytest.approx(expected.tolist())
+
+    def test_named_weights_have_mean_one_over_the_records(self):
+        learnt = Classification(class_weights={"b": 4}).learn(rows("a", "a", "b"))
+        assert learnt["class_weights"] == pytest.approx([0.5, 2.0])
+
+    def test_balanced_multi_label_weighs_positives_like_negatives(self):
+        task = Classification(multi_label=True, class_weights="balanced")
+        learnt = task.learn(rows("a", "a|b", "a", "a|c"))
+        assert learnt["class_weights"] == [0.25, 3.0, 3.0]
+
+    def test_a_weight_for_no_label(self):
+        with pytest.raises(ConfigError, match="'spma'") as error:
+            Classification(class_weights={"spma": 2.0}).learn(rows("ham", "spam"))
+        assert error.value.mend == "class_weights: {spam: 2.0}"
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [
+        {"class_weights": "ballanced"},
+        {"class_weights": {"a": 0}},
+        {"class_weights": {"a": math.nan}},
+        {"class_weights": {}},
+        {"label_smoothing": 1},
+        {"label_smoothing": -0.1},
+        {"label_smoothing": math.nan},
+        {"threshold": 0},
+        {"threshold": 1.5},
+        {"lable": "x"},
+    ],
+)
+def test_wrong_settings(wrong):
+    with pytest.raises(ConfigErrors) as error:
+        parse(Classification, wrong, "task")
+    assert len(error.value.mistakes) == 1
+    assert error.value.mend
+
+
+def test_labels_that_yaml_reads_as_numbers():
+    task = parse(Classification, {"class_weights": {0: 1, True: 3}}, "task")
+    assert task.class_weights == {"0": 1.0, "true": 3.0}
+
+
+class TestEncode:
+    def test_ids_targets_and_order(self, tokenizer):
+        found = Classification().encode(rows("y", "x"), tokenizer, state("x", "y"), 16)
+        assert [e.inputs["input_ids"] for e in found] == [[2, 4, 5, 3]] * 2
+        assert [(e.index, e.target, e.dropped) for e in found] == [(0, 1, 0), (1, 0, 0)]
+        assert "attention_mask" not in found[0].inputs
+
+    def test_unlabelled_records(self, tokenizer):
+        bare = [Record({"text": "a"}, Place("p.csv", 1))]
+        assert Classification().encode(bare, tokenizer, state("x", "y"), 16)[0].target is None
+
+    @pytest.mark.parametrize("max_length", [3, 4, 5, 9, 10, 11])
+    def test_dropped_tokens_are_counted_exactly(self, tokenizer, max_length):
+        text = " ".join(WORDS)
+        records = [*rows("x", text=text), *rows("x", text="a")]
+        long, short = Classification().encode(records, tokenizer, state("x", "y"), max_length)
+        kept = min(len(WORDS), max_length - 2)
+        assert long.inputs["input_ids"] == [2, *range(4, 4 + kept), 3]
+        assert long.dropped == len(WORDS) - kept
+        assert (short.inputs["input_ids"], short.dropped) == ([2, 4, 3], 0)
+
+    def test_the_longer_of_a_pair_is_cut(self, tokenizer):
+        records = rows("x", text="a b c d e f", text_pair="g")
+        (found,) = Classification().encode(records, tokenizer, state("x", "y"), 8)
+        assert found.inputs["input_ids"] == [2, 4, 5, 6, 7, 3, 10, 3]
+        assert found.inputs["token_type_ids"] == [0, 0, 0, 0, 0, 0, 1, 1]
+        assert found.dropped == 2
+
+    def test_trained_on_pairs_needs_pairs(self, tokenizer):
+        learnt = Classification().learn(rows("x", "y", text_pair="c"))
+        assert learnt["pair"]
+        with pytest.raises(DataError, match=r"d\.csv:2: the field 'text_pair' is missing"):
+            Classification().encode(rows("x"), tokenizer, learnt, 16)
+
+    def test_trained_without_pairs_reads_none(self, tokenizer):
+        learnt = Classification().learn(rows("x", "y"))
+        (found,) = Classification().encode(rows("x", text_pair="c"), tokenizer, learnt, 16)
+        assert found.inputs["input_ids"] == [2, 4, 5, 3]
+
+    @pytest.mark.parametrize(("pair", "max_length"), [(False, 2), (False, 0), (True, 4)])
+    def test_no_room_for_text(self, tokenizer, pair, max_length):
+        records = rows("x", **({"text_pair": "c"} if pair else {}))
+        with pytest.raises(ConfigError, match="max_length"):
+            Classification().encode(records, tokenizer, state("x", "y"), max_length)
+
+    def test_a_text_without_tokens_gets_one(self):
+        raw = Tokenizer(models.WordLevel({"[PAD]": 0, "a": 1}, unk_token="[PAD]"))
+        bare = PreTrainedTokenizerFast(tokenizer_object=raw, pad_token="[PAD]")
+        (found,) = Classification().encode(rows("x", text=""), bare, state("x", "y"), 8)
+        assert found.inputs["input_ids"] == [0]
+        bare.pad_token = None
+        with pytest.raises(DataError, match="no tokens"):
+            Classification().encode(rows("x", text=""), bare, state("x", "y"), 8)
+
+    def test_unknown_label_is_named_with_its_place(self, tokenizer):
+        records = rows("ham", "spma", "eggs")
+        with pytest.raises(DataError, match=r"d\.csv:3.*'spma'.*1 further row") as error:
+            Classification().encode(records, tokenizer, state("ham", "spam"), 16)
+        assert "'spam'" in error.value.mend
+
+    def test_nothing(self, tokenizer):
+        assert Classification().encode([], tokenizer, state("x", "y"), 16) == []
+
+
+class TestTargetsAndLoss:
+    def test_targets(self, tokenizer):
+        task, single, multi = Classification(), state("x", "y"), state("x", "y", "z", multi=True)
+        one = task.targets(task.encode(rows("y", "x"), tokenizer, single, 8), single, 8)
+        assert one.tolist() == [1, 0]
+        assert one.dtype == torch.long
+        several = task.encode(rows("z|x", []), tokenizer, multi, 8)
+        assert task.targets(several, multi, 8).tolist() == [[1, 0, 1], [0, 0, 0]]
+        bare = task.encode([Record({"text": "a"}, Place("p", 1))], tokenizer, single, 8)
+        with pytest.raises(DataError, match="no label"):
+            task.targets(bare, single, 8)
+
+    @pytest.mark.parametrize("smoothing", [0.0, 0.1])
+    @pytest.mark.parametrize("weights", [None, [0.5, 1.0, 3.0]])
+    def test_single_label_loss_is_the_formula(self, smoothing, weights):
+        torch.manual_seed(0)
+        logits, targets = torch.randn(6, 3), torch.tensor([0, 1, 2, 2, 1, 0])
+        task = Classification(label_smoothing=smoothing)
+        found = loss(task, logits, targets, state("x", "y", "z", weights=weights))
+        w = torch.tensor(weights or [1.0, 1.0, 1.0])
+        share = F.one_hot(targets, 3) * (1 - smoothing) + smoothing / 3
+        expected = -(share * w * torch.log_softmax(logits, 1)).sum() / 6
+        torch.testing.assert_close(found, expected)
+
+    @pytest.mark.parametrize("smoothing", [0.0, 0.2])
+    @pytest.mark.parametrize("weights", [None, [0.5, 3.0]])
+    def test_multi_label_loss_is_the_formula(self, smoothing, weights):
+        torch.manual_seed(0)
+        logits, targets = torch.randn(4, 2), torch.tensor([[1.0, 0], [1, 1], [0, 0], [0, 1]])
+        task = Classification(label_smoothing=smoothing)
+        found = loss(task, logits, targets, state("x", "y", multi=True, weights=weights))
+        w = torch.tensor(weights or [1.0, 1.0])
+        y = targets * (1 - smoothing) + smoothing / 2
+        p = torch.sigmoid(logits)
+        expected = -(w * y * p.log() + (1 - y) * (1 - p).log()).mean()
+        torch.testing.assert_close(found, expected)
+
+    def test_weights_act_in_a_batch_of_one(self):
+        """torch's weighted mean divides by the weights and would undo them here."""
+        weighted = state("x", "y", weights=[1.0, 5.0])
+        logits, target = torch.tensor([[0.3, -0.2]]), torch.tensor([1])
+        plain = loss(Classification(), logits, target, state("x", "y"))
+        torch.testing.assert_close(loss(Classification(), logits, target, weighted), 5 * plain)
+
+    @pytest.mark.parametrize("multi", [False, True])
+    def test_loss_is_float32_and_finite_for_low_precision_and_extremes(self, multi):
+        logits = torch.tensor([[6e4, -6e4], [-6e4, 6e4]], dtype=torch.float16, requires_grad=True)
+        targets = torch.tensor([[0.0, 1], [1, 1]]) if multi else torch.tensor([1, 1])
+        found = loss(Classification(), logits, targets, state("x", "y", multi=multi))
+        found.backward()
+        assert found.dtype == torch.float32
+        assert torch.isfinite(found)
+        assert torch.isfinite(logits.grad).all()
+
+    def test_no_targets_no_loss(self):
+        with pytest.raises(DataError, match="no loss"):
+            loss(Classification(), torch.zeros(0, 2), None, state("x", "y"))
+
+
+class TestDecode:
+    def test_single_label_is_always_one_label_and_ties_go_to_the_first(self):
+        logits = torch.tensor([[0.0, 0, 0], [-1e4, -1e4, -1e4], [0, 2, 2], [1, 0, 5]])
+        found = Classification().decode(logits, [4, 5, 6, 7], state("x", "y", "z"))
+        assert [p.value for p in found] == ["x", "x", "y", "z"]
+        assert [p.index for p in found] == [4, 5, 6, 7]
+        for prediction in found:
+            assert sum(prediction.scores.values()) == pytest.approx(1, abs=1e-12)
+        assert found[3].scores["x"] == pytest.approx(math.exp(1) / (math.exp(1) + 1 + math.exp(5)))
+
+    def test_multi_label_takes_all_from_the_threshold_on(self):
+        logits = torch.tensor([[0.0, 3, -3], [-1, -1, -1]])
+        found = Classification().decode(logits, [0, 1], state("x", "y", "z", multi=True))
+        assert [p.value for p in found] == [["x", "y"], []]
+        strict = Classification(threshold=0.9)
+        assert strict.decode(logits, [0, 1], state("x", "y", "z", multi=True))[0].value == ["y"]
+
+    def test_logits_are_float32_and_detached(self):
+        output = SequenceClassifierOutput(
+            logits=torch.zeros(1, 2, dtype=torch.bfloat16, requires_grad=True)
+        )
+        found = Classification().logits(output, Batch({}, None, [0]))
+        assert found.dtype == torch.float32
+        assert not found.requires_grad
+
+    @pytest.mark.parametrize("bad", [math.nan, math.inf])
+    def test_no_number_is_no_prediction(self, bad):
+        with pytest.raises(ModelError, match=r"1 of 2(.|\n)*record 9"):
+            Classification().decode(torch.tensor([[0.0, 1], [bad, 0]]), [8, 9], state("x", "y"))
+
+    def test_another_models_logits(self):
+        with pytest.raises(ModelError, match="3 labels"):
+            Classification().decode(torch.zeros(1, 2), [0], state("x", "y", "z"))
+
+    def test_nothing(self):
+        assert Classification().decode(torch.zeros(0, 2), [], state("x", "y")) == []
+
+
+class TestScore:
+    def scored(self, cells, logits, task=None, train=None, **more):
+        task = task or Classification()
+        records = rows(*cells)
+        learnt = task.learn(rows(*(train or cells)))
+        predictions = task.decode(logits, range(len(cells)), learnt)
+        return task.score(predictions, records, learnt, **more), predictions, learnt
+
+    def test_single_label(self):
+        torch.manual_seed(0)
+        cells = ["a", "b", "c", "a", "a", "b"] * 10
+        scores, predictions, _ = self.scored(cells, torch.randn(60, 3))
+        values = [p.value for p in predictions]
+        assert list(scores.metrics) == [
+            *("accuracy", "macro_f1", "weighted_f1", "matthews", "roc_auc", "calibration_error")
+        ]
+        assert Classification.deciding in scores.metrics
+        assert scores.metrics["macro_f1"].value == pytest.approx(
+            f1_score(cells, values, average="macro")
+        )
+        assert scores.metrics["accuracy"].low < scores.metrics["accuracy"].high
+        assert scores.tables["confusion_matrix"]["labels"] == ["a", "b", "c"]
+        assert np.sum(scores.tables["confusion_matrix"]["counts"]) == 60
+        assert [row["label"] for row in scores.tables["per_class"]] == ["a", "b", "c"]
+        assert [row["support"] for row in scores.tables["per_class"]] == [30, 20, 10]
+        assert scores.tables["records"] == 60
+
+    def test_baseline_is_the_majority_of_the_training_data(self):
+        scores, _, _ = self.scored(["a", "b", "b"], torch.randn(3, 2), train=["a", "a", "b"])
+        dummy = DummyClassifier(strategy="most_frequent").fit([[0]] * 3, ["a", "a", "b"])
+        accuracy = dummy.score([[0]] * 3, ["a", "b", "b"])
+        baseline = scores.baselines["majority_class"]
+        assert baseline["accuracy"] == pytest.approx(accuracy)
+        assert baseline["matthews"] == 0
+        assert "roc_auc" not in baseline
+
+    def test_predictions_find_their_records(self):
+        torch.manual_seed(1)
+        cells = ["a", "b", "b", "a", "b"] * 4
+        scores, predictions, learnt = self.scored(cells, torch.randn(20, 2))
+        shuffled = [predictions[i] for i in np.random.default_rng(0).permutation(20)]
+        again = Classification().score(shuffled, rows(*cells), learnt)
+        assert {k: v.value for k, v in again.metrics.items()} == pytest.approx(
+            {k: v.value for k, v in scores.metrics.items()}
+        )
+        half = Classification().score(predictions[:10], rows(*cells), learnt)
+        assert half.tables["records"] == 10
+
+    def test_seed_decides_the_intervals(self):
+        torch.manual_seed(1)
+        cells, logits = ["a", "b", "b", "a"] * 8, torch.randn(32, 2)
+        first, again, other = (self.scored(cells, logits, seed=s)[0] for s in (0, 0, 1))
+        assert first == again
+        assert first != other
+
+    def test_multi_label(self):
+        torch.manual_seed(0)
+        cells = ["a|b", "c", [], ["b", "c"]] * 10
+        scores, predictions, learnt = self.scored(
+            cells, torch.randn(40, 3), Classification(multi_label=True)
+        )
+        names = learnt["labels"]
+        truth = [[n in labels for n in names] for labels in (["a", "b"], ["c"], [], ["b", "c"])]
+        guess = [[n in p.value for n in names] for p in predictions]
+        assert scores.metrics["micro_f1"].value == pytest.approx(
+            f1_score(truth * 10, guess, average="micro")
+        )
+        assert Classification.deciding in scores.metrics
+        assert "confusion_matrix" not in scores.tables
+        assert scores.baselines["majority_class"]["micro_f1"] > 0
+
+    def test_class_without_test_records_is_said(self):
+        scores, _, _ = self.scored(["a", "b"] * 5, torch.randn(10, 3), train=["a", "b", "c"])
+        assert any("no record has the label: c" in note for note in scores.tables["notes"])
+
+    @pytest.mark.parametrize(
+        ("cells", "said"),
+        [(["a", "zz"], r"d\.csv:3.*'zz'"), (["a", None], r"d\.csv:3: the label is missing")],
+    )
+    def test_records_that_cannot_be_scored(self, cells, said):
+        learnt = state("a", "b")
+        predictions = Classification().decode(torch.zeros(2, 2), [0, 1], learnt)
+        with pytest.raises(DataError, match=said):
+            Classification().score(predictions, rows(*cells), learnt)
+
+    def test_nothing_to_score(self):
+        with pytest.raises(DataError, match="no records"):
+            Classification().score([], [], state("a", "b"))
+        multi = state("a", "b", multi=True)
+        predictions = Classification().decode(torch.zeros(1, 2), [0], multi)
+        with pytest.raises(DataError, match="no record to be scored has any label"):
+            Classification().score(predictions, rows([]), multi)
+
+    def test_truth_for_users_metrics(self):
+        assert Classification().truth(rows("b", "a"), state("a", "b")) == ["b", "a"]
+        multi = state("a", "b", multi=True)
+        assert Classification().truth(rows("b|a", []), multi) == [["a", "b"], []]
