@@ -1,0 +1,150 @@
+"""The log of a run in other people's tools: TensorBoard, MLflow, trackio (extra `track`). No torch.
+
+    tensorboard  RUN/tensorboard                       tensorboard --logdir RUN/tensorboard
+    mlflow       RUN/mlruns, or MLFLOW_TRACKING_URI    MLFLOW_ALLOW_FILE_STORE=true mlflow ui \
+                                                         --backend-store-uri RUN/mlruns
+    trackio      trackio's own folder (TRACKIO_DIR)    trackio show --project lightune
+
+Why:        `metrics.jsonl` in the run folder is the log; these are copies for those who compare
+            many runs in a tool they have.
+Invariants: nothing leaves the machine unless the user's own environment names a server; MLflow's
+            usage statistics are off unless MLFLOW_DISABLE_TELEMETRY says otherwise; what a tool
+            prints goes to standard error.
+To add one: write a class here with `log` and `close`, and put it into `TRACKERS`.
+"""
+
+import os
+import sys
+import time
+from collections.abc import Mapping, Sequence
+from contextlib import redirect_stdout
+from importlib import import_module
+from pathlib import Path
+from types import ModuleType
+from typing import Any, Protocol
+
+from lightune.errors import MissingExtra
+
+PROJECT = "lightune"
+"""Project or experiment under which all runs are listed."""
+
+
+class Tracker(Protocol):
+    """Takes the log of one run."""
+
+    def __init__(self, folder: Path, settings: Mapping[str, Any]) -> None: ...
+
+    def log(self, step: int, values: Mapping[str, float]) -> None:
+        """Take the numbers of one step."""
+
+    def close(self) -> None:
+        """Write out what is left and let go of files and threads."""
+
+
+class TensorBoard:
+    """Event files in the run folder."""
+
+    def __init__(self, folder: Path, settings: Mapping[str, Any]) -> None:
+        _need("tensorboard", "TensorBoard")
+        writer = import_module("torch.utils.tensorboard").SummaryWriter
+        self.writer = writer(str(folder / "tensorboard"))
+
+    def log(self, step: int, values: Mapping[str, float]) -> None:
+        for name, value in values.items():
+            self.writer.add_scalar(name, value, step)
+
+    def close(self) -> None:
+        self.writer.close()
+
+
+class MLflow:
+    """MLflow's file store in the run folder, or the server that MLFLOW_TRACKING_URI names."""
+
+    def __init__(self, folder: Path, settings: Mapping[str, Any]) -> None:
+        os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
+        uri = os.environ.get("MLFLOW_TRACKING_URI")
+        if uri is None:
+            # MLflow 3 prefers a database, whose packages its slim client does not bring.
+            os.environ.setdefault("MLFLOW_ALLOW_FILE_STORE", "true")
+            uri = (folder / "mlruns").resolve().as_uri()
+        _need("mlflow", "MLflow")
+        entities = import_module("mlflow.entities")
+        self.metric, self.param = entities.Metric, entities.Param
+        self.client = import_module("mlflow.tracking").MlflowClient(tracking_uri=uri)
+        experiment = self.client.get_experiment_by_name(PROJECT)
+        number = experiment.experiment_id if experiment else self.client.create_experiment(PROJECT)
+        self.run = self.client.create_run(number, run_name=folder.name).info.run_id
+        params = [self.param(name, str(value)) for name, value in flat(settings).items()]
+        self.client.log_batch(self.run, params=params)
+
+    def log(self, step: int, values: Mapping[str, float]) -> None:
+        now = int(time.time() * 1e3)
+        metrics = [self.metric(name, value, now, step) for name, value in values.items()]
+        self.client.log_batch(self.run, metrics=metrics)
+
+    def close(self) -> None:
+        self.client.set_terminated(self.run)
+
+
+class Trackio:
+    """trackio's local database; its dashboard is one command away."""
+
+    def __init__(self, folder: Path, settings: Mapping[str, Any]) -> None:
+        self.module = _need("trackio", "trackio")
+        with redirect_stdout(sys.stderr):
+            self.run = self.module.init(
+                project=PROJECT,
+                name=folder.name,
+                config=flat(settings),
+                embed=False,
+                auto_log_cpu=False,
+                auto_log_gpu=False,
+            )
+
+    def log(self, step: int, values: Mapping[str, float]) -> None:
+        self.run.log(dict(values), step=step)
+
+    def close(self) -> None:
+        with redirect_stdout(sys.stderr):
+            self.module.finish()  # the run's own `finish` would be called, and talk, again at exit
+
+
+TRACKERS: dict[str, type[Tracker]] = {
+    "tensorboard": TensorBoard,
+    "mlflow": MLflow,
+    "trackio": Trackio,
+}
+
+
+def open_trackers(names: Sequence[str], folder: Path, settings: Mapping[str, Any]) -> list[Tracker]:
+    """Return the trackers of a run, open.
+
+    Args:
+        names: keys of `TRACKERS`.
+        folder: of the run; its name is the run's name.
+        settings: the resolved recipe.
+
+    Raises:
+        MissingExtra: a tracker's package is not installed.
+    """
+    return [TRACKERS[name](folder, settings) for name in names]
+
+
+def flat(settings: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
+    """Return `{"train.seed": 0, …}` from nested settings."""
+    found: dict[str, Any] = {}
+    for key, value in settings.items():
+        if isinstance(value, Mapping):
+            found |= flat(value, f"{prefix}{key}.")
+        else:
+            found[f"{prefix}{key}"] = value
+    return found
+
+
+def _need(package: str, purpose: str) -> ModuleType:
+    try:
+        return import_module(package)
+    except ModuleNotFoundError as error:
+        if error.name != package:
+            raise
+        raise MissingExtra.of(package, extra="track", purpose=purpose) from None
