@@ -65,8 +65,13 @@ class _Dumper(yaml.SafeDumper):
         short = not any(isinstance(item, dict | list) for item in data)
         return self.represent_sequence("tag:yaml.org,2002:seq", data, flow_style=short)
 
+    def text(self, data: str) -> yaml.ScalarNode:
+        odd = any(sign in data for sign in "\x85\u2028\u2029")  # folded to spaces unless escaped
+        return self.represent_scalar("tag:yaml.org,2002:str", data, style='"' if odd else None)
+
 
 _Dumper.add_representer(list, _Dumper.list_on_one_line)
+_Dumper.add_representer(str, _Dumper.text)
 for _tag, _pattern, _first in _SCALARS:
     _Loader.add_implicit_resolver(_tag, _pattern, _first)
     _Dumper.add_implicit_resolver(_tag, _pattern, _first)
