@@ -26,7 +26,7 @@ import torch
 from torch import nn
 
 from lightune.engine.spec import EngineSpec
-from lightune.errors import ConfigError
+from lightune.errors import ConfigError, LightuneError
 from lightune.models.store import home
 from lightune.nn import attention
 from lightune.runs.environment import cpu_model, usable_cores
@@ -220,6 +220,6 @@ def _read(file: Path) -> dict[str, float] | None:
 
 def _write(file: Path, timings: dict[str, float]) -> None:
     """Keep the timings; a folder that cannot be written only costs the measuring again."""
-    with contextlib.suppress(OSError):  # ResourceError is one of them
+    with contextlib.suppress(OSError, LightuneError):
         file.parent.mkdir(parents=True, exist_ok=True)
         write_json(file, timings)

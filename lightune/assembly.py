@@ -1,0 +1,247 @@
+"""A recipe's parts put together: data read, base loaded, method attached, plan applied.
+
+`assemble` goes up to the first training step and changes nothing on disk, so that `--dry-run`,
+training and later comparisons start from the very same place. `reload` brings a finished run's
+adapter back.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import nn
+
+from lightune.adapters.load import load_adapter
+from lightune.adapters.manifest import BaseModelId, HeadId, Manifest, describe_method, read_manifest
+from lightune.data.load import Splits, load_splits
+from lightune.data.report import add_lengths
+from lightune.engine.batches import collate
+from lightune.engine.plan import Plan, default_device, machine_plan
+from lightune.engine.prepare import prepare
+from lightune.errors import ConfigError
+from lightune.methods.base import Attachment
+from lightune.methods.beside import train_new_modules
+from lightune.models.load import Base, load
+from lightune.predictor import Predictor, pad_id
+from lightune.recipe import Recipe
+from lightune.runs.folder import RunFolder
+from lightune.train.spec import TrainSpec
+from lightune.types import Batch, Example
+
+LONGEST_BY_DEFAULT = 512
+"""Tokens after which an input is cut when neither the recipe nor the model says less."""
+
+Note = Callable[[str], None]
+
+
+@dataclass(slots=True)
+class Job:
+    """One training, ready to start.
+
+    Attributes:
+        recipe: resolved.
+        splits: the records; its report has the token lengths added.
+        base: the base model as loaded; `base.model` is what is trained.
+        attachments: the method's, then that of the modules trained beside it.
+        predictor: the model under its plan, with task, state and tokenizer.
+        examples: the tokenised records by split.
+        manifest: what the adapter will say of itself.
+    """
+
+    recipe: Recipe
+    splits: Splits
+    base: Base
+    attachments: list[Attachment]
+    predictor: Predictor
+    manifest: Manifest
+    examples: dict[str, list[Example]] = field(default_factory=dict)
+
+    @property
+    def trainable(self) -> dict[str, nn.Parameter]:
+        """`{path: float32 weight}` of everything that is trained."""
+        return {path: p for part in self.attachments for path, p in part.trainable.items()}
+
+    @property
+    def learning_rate(self) -> float:
+        """The peak rate: the recipe's, else the method's own."""
+        return self.recipe.train.learning_rate or type(self.recipe.method).learning_rate
+
+    def groups(self) -> list[dict[str, Any]]:
+        """Return the optimiser's groups: the method's, and one of the modules beside it."""
+        method, beside = self.attachments
+        groups = self.recipe.method.param_groups(method, self.learning_rate)
+        groups.append({"params": list(beside.trainable.values()), "lr": self.learning_rate})
+        return [group for group in groups if group["params"]]
+
+    def collate(self, examples: Sequence[Example]) -> Batch:
+        """Make a training batch."""
+        task, state, tokenizer = self.recipe.task, self.predictor.state, self.predictor.tokenizer
+
+        def targets(rows: Sequence[Example], width: int) -> torch.Tensor:
+            return task.targets(rows, state, width)
+
+        return collate(examples, pad_id(tokenizer), targets, side=tokenizer.padding_side)
+
+    def loop_arguments(self) -> dict[str, Any]:
+        """Return what `train.loop.fit` and `train.forecast.forecast` both take."""
+        return {
+            "model": self.base.model,
+            "task": self.recipe.task,
+            "task_state": self.predictor.state,
+            "train": self.examples["train"],
+            "spec": self.recipe.train,
+            "trainable": self.trainable,
+            "collate": self.collate,
+            "plan": self.predictor.prepared.plan,
+        }
+
+
+def assemble(recipe: Recipe, note: Note) -> Job:
+    """Do everything that comes before the first training step.
+
+    Args:
+        recipe: resolved.
+        note: takes each sentence the user should read.
+
+    Raises:
+        LightuneError: whatever is wrong with the data, the model, the method or their fit.
+    """
+    task, spec = recipe.task, recipe.train
+    splits = load_splits(
+        recipe.data,
+        task.fields,
+        task.columns(),
+        seed=spec.seed,
+        want_validation=spec.evaluation.early_stopping is not None,
+        multi_label=bool(getattr(task, "multi_label", False)),
+    )
+    _tell(splits.notes, note)
+    state = task.learn(splits.train)
+    _tell(state.get("notes", ()), note)
+    base = load(recipe.model, task.head(state), seed=spec.seed)
+    _tell(base.notes, note)
+    max_length = _max_length(spec, base)
+    manifest = _describe(recipe, state, base, max_length)
+    attachments = _attach(recipe, base, manifest)
+    plan = machine_plan(spec.precision, spec.engine)
+    prepared = prepare(base.model, plan, attachments[-1].modules)
+    _tell(prepared.notes, note)
+    job = Job(
+        recipe=recipe,
+        splits=splits,
+        base=base,
+        attachments=attachments,
+        predictor=Predictor(task, state, base.tokenizer, prepared, max_length),
+        manifest=manifest,
+    )
+    for name in ("train", "validation", "test"):
+        records = getattr(splits, name)
+        if records:
+            examples = job.predictor.encode(records)
+            lengths, dropped = [len(e) for e in examples], [e.dropped for e in examples]
+            add_lengths(splits.report, name, lengths, max_length, dropped)
+            job.examples[name] = examples
+    return job
+
+
+def reload(folder: RunFolder, recipe: Recipe, note: Note, force: bool = False) -> Predictor:
+    """Bring a finished run's model back as it was: same base, adapter and plan.
+
+    Args:
+        force: accept a base model whose tensors differ from those of training.
+
+    Raises:
+        AdapterError, ModelError: the adapter or its base is not what it was.
+    """
+    saved = read_manifest(folder.adapter)
+    task = recipe.task
+    base = load(recipe.model, task.head(saved.state), seed=recipe.train.seed)
+    attachments, manifest = load_adapter(folder.adapter, base.model, base.hash(), force)
+    plan = Plan.model_validate(folder.read(folder.environment)["plan"])
+    if plan.device != "cpu" and plan.device != default_device():
+        note(f"the run used {plan.device}, which is not here: scores may differ in the last digits")
+        plan = machine_plan(recipe.train.precision, recipe.train.engine)
+    prepared = prepare(base.model, plan, attachments[-1].modules)
+    return Predictor(
+        task, manifest.state, base.tokenizer, prepared, manifest.max_length or base.max_length
+    )
+
+
+def _tell(notes: Sequence[str], note: Note) -> None:
+    for sentence in notes:
+        note(sentence)
+
+
+def _max_length(spec: TrainSpec, base: Base) -> int:
+    if spec.max_length is None:
+        return min(base.max_length, LONGEST_BY_DEFAULT)
+    if spec.max_length > base.max_length:
+        raise ConfigError(
+            f"train.max_length: {base.name} reads at most {base.max_length} tokens",
+            found=f"max_length: {spec.max_length}",
+            mend=f"`max_length: {base.max_length}` or less, or a model that reads longer texts",
+        )
+    return spec.max_length
+
+
+def _describe(recipe: Recipe, state: Mapping[str, Any], base: Base, max_length: int) -> Manifest:
+    """Return the manifest as it stands before training; scores are added at the end."""
+    head = recipe.task.head(dict(state))
+    return Manifest(
+        base=BaseModelId(
+            name=base.name,
+            source=base.source,
+            revision=base.revision,
+            tensors_sha256=base.hash(),
+            tokenizer_sha256=tokenizer_hash(base.tokenizer),
+        ),
+        method=describe_method(recipe.method),
+        task={"name": recipe.task.name, **recipe.task.model_dump(mode="json")},
+        state=dict(state),
+        head=HeadId(kind=head.kind, labels=head.labels, multi_label=head.multi_label),
+        max_length=max_length,
+    )
+
+
+def tokenizer_hash(tokenizer: Any) -> str:
+    """Return a fingerprint of a tokenizer: its vocabulary and its special tokens."""
+    words = sorted(tokenizer.get_vocab().items(), key=lambda item: item[1])
+    special = sorted(map(str, tokenizer.all_special_tokens))
+    return hashlib.sha256(f"{words}{special}".encode()).hexdigest()
+
+
+def _attach(recipe: Recipe, base: Base, manifest: Manifest) -> list[Attachment]:
+    """Attach the method and the modules beside it, anew or from an earlier run."""
+    start = recipe.train.from_run
+    if start is not None:
+        return _attach_from(Path(start), base, manifest)
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(recipe.train.seed)
+        method = recipe.method.attach(base.model)
+        return [method, train_new_modules(base.model, base.new_modules)]
+
+
+def _attach_from(start: Path, base: Base, manifest: Manifest) -> list[Attachment]:
+    folder = start / "adapter" if (start / "adapter").is_dir() else start
+    earlier = read_manifest(folder)
+    differences = [
+        f"{what} was {old}, and the recipe says {new}"
+        for what, old, new in (
+            ("method", earlier.method, manifest.method),
+            ("labels", earlier.state.get("labels"), manifest.state.get("labels")),
+        )
+        if old != new
+    ]
+    if differences:
+        raise ConfigError(
+            f"train.from: {start} cannot be trained on with this recipe",
+            found="; ".join(differences),
+            mend="give the recipe the same method settings and data with the same labels",
+        )
+    attachments, _ = load_adapter(folder, base.model, base.hash())
+    return attachments

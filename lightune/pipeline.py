@@ -1,0 +1,262 @@
+"""From a recipe to a finished run folder.
+
+    read and check the data -> load the base -> attach the method -> train -> save the adapter
+    -> score the test records -> write the run folder's files
+
+Invariants: nothing is written before the recipe, the data and the model have been found good; an
+            existing run is never touched; the scores are those of the model as saved.
+Not here:   what comes before the first step (`assembly.py`), the loop (`train/loop.py`).
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from lightune.adapters.save import save_adapter
+from lightune.assembly import Job, assemble
+from lightune.data.report import render
+from lightune.evaluate import plots
+from lightune.evaluate.custom import Metric
+from lightune.recipe import Recipe, dump, load_recipe
+from lightune.run import Run, as_json, prediction_row, score
+from lightune.runs.card import write_card
+from lightune.runs.environment import environment
+from lightune.runs.folder import RunFolder, check_free
+from lightune.runs.log import MetricsLog, read_log
+from lightune.train.forecast import forecast
+from lightune.train.loop import FitResult, fit, planned_steps
+from lightune.train.memory import peak_rss_mb
+from lightune.train.progress import Look, Progress
+from lightune.train.trackers import open_trackers
+
+Note = Callable[[str], None]
+
+
+def to_stderr(text: str) -> None:
+    """Print a note where it does not mix with results."""
+    print(text, file=sys.stderr, flush=True)
+
+
+def train(
+    recipe: Recipe | Mapping[str, Any] | str | Path | None = None,
+    *,
+    out: str | Path | None = None,
+    overrides: Sequence[str] | Mapping[str, Any] = (),
+    metrics: Mapping[str, Metric] | None = None,
+    progress: Look = "auto",
+    note: Note | None = None,
+    **sections: Any,
+) -> Run:
+    """Fine-tune a base model and write a run folder.
+
+    Args:
+        recipe: a YAML file, a dict of the same form, or a `Recipe`; None when `sections` say all.
+        out: the run folder, which must not exist yet; by default `runs/<task>-<model>-<method>`.
+        overrides: changes by dotted key: `["method.rank=16"]` or `{"method.rank": 16}`.
+        metrics: further metrics for the final scores, name -> `f(truth, predicted) -> number`.
+        progress: what is shown while training; see `train/progress.py`.
+        note: takes each sentence the user should read; by default they go to standard error,
+            and nowhere when `progress` is `silent`.
+        sections: sections of the recipe: `task=…, model=…, method=…, data=…, train=…`.
+
+    Raises:
+        LightuneError: what is wrong, what was found, and the mend.
+
+    Example:
+        run = lightune.train(task="classification", data="reviews.csv", method="lora")
+        print(run.metrics["accuracy"])
+    """
+    note = note or (to_stderr if progress != "silent" else lambda text: None)
+    resolved = _resolve(recipe, overrides, sections, note)
+    if out is not None:
+        check_free(out)
+    job = assemble(resolved, note)
+    for line in render(job.splits.report):
+        note(line)
+    folder = _make_folder(out, resolved)
+    folder.write(folder.recipe, dump(resolved))
+    folder.write(folder.data_report, job.splits.report)
+    folder.write(folder.environment, _environment(job))
+    result = _fit(job, folder, progress, note)
+    return _finish(job, folder, result, metrics, note)
+
+
+def dry_run(
+    recipe: Recipe | Mapping[str, Any] | str | Path | None = None,
+    *,
+    overrides: Sequence[str] | Mapping[str, Any] = (),
+    **sections: Any,
+) -> dict[str, Any]:
+    """Check everything and forecast, train nothing and write nothing.
+
+    Returns:
+        `{"recipe", "data", "trainable_parameters", "total_parameters", "forecast": {"steps",
+        "seconds", "peak_memory_mb"}, "plan", "notes"}`.
+    """
+    notes: list[str] = []
+    resolved = _resolve(recipe, overrides, sections, notes.append)
+    job = assemble(resolved, notes.append)
+    expected = asdict(
+        forecast(**job.loop_arguments(), validation=job.examples.get("validation", ()))
+    )
+    counts = {key: expected.pop(key) for key in ("trainable_parameters", "total_parameters")}
+    return {
+        "recipe": dump(resolved),
+        "data": job.splits.report,
+        **counts,
+        "forecast": expected,
+        "plan": job.predictor.prepared.plan.model_dump(),
+        "notes": notes,
+    }
+
+
+def _resolve(
+    recipe: Recipe | Mapping[str, Any] | str | Path | None,
+    overrides: Sequence[str] | Mapping[str, Any],
+    sections: Mapping[str, Any],
+    note: Note,
+) -> Recipe:
+    """Read the recipe; a model folder is named by its full path, so that the run finds it again."""
+    given = sections if recipe is None else recipe
+    resolved = load_recipe(given, overrides)
+    if recipe is not None and sections:
+        resolved = load_recipe(resolved, sections)
+    for sentence in resolved.notes:
+        note(sentence)
+    if Path(resolved.model).is_dir():
+        resolved = load_recipe(resolved, {"model": str(Path(resolved.model).resolve())})
+    return resolved
+
+
+def _make_folder(out: str | Path | None, recipe: Recipe) -> RunFolder:
+    if out is not None:
+        return RunFolder.create(out)
+    return RunFolder.create_default(recipe.task.name, recipe.model, recipe.method.name)
+
+
+def _environment(job: Job) -> dict[str, Any]:
+    """Return what a repetition needs to know of machine, versions and inputs."""
+    plan = job.predictor.prepared.plan
+    return environment(
+        {
+            "plan": plan.model_dump(),
+            "seed": job.recipe.train.seed,
+            "base": job.manifest.base.model_dump(),
+            "weights_sha256": job.base.weights_sha256,
+            "gpu": torch.cuda.get_device_name() if plan.device == "cuda" else None,
+        }
+    )
+
+
+def _fit(job: Job, folder: RunFolder, look: Look, note: Note) -> FitResult:
+    """Train, logging to the run folder, to trackers and to the terminal."""
+    spec = job.recipe.train
+    steps = planned_steps(len(job.examples["train"]), spec)
+    places = [record.place for record in job.splits.train]
+    with (
+        MetricsLog(folder.metrics, note) as log,
+        _trackers(job, folder) as track,
+        Progress(steps, look) as progress,
+    ):
+
+        def on_log(entry: dict[str, float]) -> None:
+            log.write(entry)
+            progress.log(entry)
+            track(entry)
+
+        return fit(
+            **job.loop_arguments(),
+            groups=job.groups(),
+            masters=job.predictor.prepared.pairs,
+            evaluate=_validation(job),
+            on_log=on_log,
+            on_step=lambda step, state: progress.step(step),
+            place=lambda index: str(places[index]),
+        )
+
+
+def _validation(job: Job) -> Callable[[], dict[str, float]] | None:
+    """Return the function that scores the validation records, or None where there are none."""
+    examples = job.examples.get("validation")
+    if not examples:
+        return None
+
+    def evaluate() -> dict[str, float]:
+        predictions = job.predictor.predict(examples)
+        scores = job.recipe.task.score(predictions, job.splits.validation, job.predictor.state)
+        return {name: score.value for name, score in scores.metrics.items()}
+
+    return evaluate
+
+
+@contextmanager
+def _trackers(job: Job, folder: RunFolder) -> Iterator[Callable[[Mapping[str, float]], None]]:
+    """Open the recipe's trackers; give a function that sends one line of the log to each."""
+    settings = {"model": job.recipe.model, "method": job.manifest.method}
+    settings |= {"task": job.manifest.task, "train": job.recipe.train.model_dump(mode="json")}
+    opened = open_trackers(job.recipe.train.trackers, folder.path, settings)
+
+    def track(entry: Mapping[str, float]) -> None:
+        for tracker in opened:
+            tracker.log(int(entry["step"]), entry)
+
+    try:
+        yield track
+    finally:
+        for tracker in opened:
+            tracker.close()
+
+
+def _finish(
+    job: Job,
+    folder: RunFolder,
+    result: FitResult,
+    metrics: Mapping[str, Metric] | None,
+    note: Note,
+) -> Run:
+    """Save the adapter, score the test records with it, and write what is left of the run."""
+    if result.without_gradient:
+        note(f"no gradient reached: {', '.join(result.without_gradient)}")
+    report: dict[str, Any] = {"metrics": {}, "records": 0, "baselines": {}, "tables": {}}
+    if job.splits.test:
+        scores, predictions = score(job.predictor, job.splits.test, metrics)
+        report = as_json(scores, len(predictions))
+        rows = zip(job.splits.test, predictions, strict=True)
+        folder.write(folder.predictions, [prediction_row(r, p) for r, p in rows])
+    values = {name: value["value"] for name, value in report["metrics"].items()}
+    manifest = job.manifest.model_copy(update={"metrics": values})
+    save_adapter(folder.adapter, job.base.model, job.attachments, manifest, job.base.tokenizer)
+    _draw_loss(folder, job.recipe.task.deciding)
+    if "confusion_matrix" in report["tables"]:
+        plots.confusion_matrix(folder.confusion_plot, report["tables"]["confusion_matrix"])
+    folder.write(
+        folder.eval,
+        {
+            **report,
+            "trainable_parameters": sum(p.numel() for p in job.trainable.values()),
+            "total_parameters": sum(p.numel() for p in job.base.model.parameters()),
+            "seconds": result.seconds,
+            "examples_per_s": result.examples_per_s,
+            "steps": result.steps,
+            "epochs": result.epochs,
+            "stopped": result.stopped,
+            "peak_memory_mb": peak_rss_mb(),
+        },
+    )
+    write_card(folder)
+    return Run(folder, job.predictor, note)
+
+
+def _draw_loss(folder: RunFolder, deciding: str) -> None:
+    key = f"validation_{deciding}"
+    log = read_log(folder.metrics)
+    train = [(row["step"], row["loss"]) for row in log if "loss" in row]
+    validation = [(row["step"], row[key]) for row in log if key in row]
+    plots.loss_curve(folder.loss_plot, train, validation, deciding)
