@@ -58,6 +58,23 @@ def test_order_of_the_input_does_not_matter_bit_for_bit():
     assert torch.equal(straight, run(model, some))
 
 
+def test_records_share_a_batch_by_what_they_are():
+    """On other machines the rows of a batch touch each other's rounding, so it must not vary."""
+    model, batches = bert(), []
+
+    def note(_, __, inputs):
+        assert not torch.is_grad_enabled()
+        batches.append(sorted(inputs["input_ids"].tolist()))
+
+    model.register_forward_pre_hook(note, with_kwargs=True)
+    ids = [[3, 4], [5, 6], [7, 8], [1, 2], [9, 9, 9], [2, 1]]
+    some = [Example(i, {"input_ids": row}) for i, row in enumerate(ids)]
+    run(model, some, batch_size=2)
+    straight = [batches.pop() for _ in range(3)]
+    run(model, some[::-1], batch_size=2)
+    assert [batches.pop() for _ in range(3)] == straight
+
+
 def test_modes_come_back_even_after_an_error():
     model = bert().train()
     model.bert.embeddings.eval()
