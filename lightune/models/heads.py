@@ -1,0 +1,62 @@
+"""The output layer a task asks for, and the Transformers class that brings it.
+
+One entry per `HeadKind`. A new kind of task adds its line here and its word in `types.py`.
+"""
+
+from typing import Any
+
+from transformers import (
+    MODEL_FOR_SEQUENCE_CLASSIFICATION_MAPPING,
+    AutoModelForSequenceClassification,
+    PreTrainedConfig,
+)
+
+from lightune.errors import ModelError
+from lightune.types import HeadKind, HeadSpec
+
+_CLASSES: dict[HeadKind, tuple[Any, Any]] = {
+    "sequence_classification": (
+        AutoModelForSequenceClassification,
+        MODEL_FOR_SEQUENCE_CLASSIFICATION_MAPPING,
+    ),
+}
+
+
+def supports(config: PreTrainedConfig, kind: HeadKind) -> bool:
+    """Say whether Transformers has this head for this architecture."""
+    return type(config) in _CLASSES[kind][1]
+
+
+def auto_class(config: PreTrainedConfig, head: HeadSpec) -> Any:
+    """Return the auto class that builds `head` on this architecture.
+
+    Raises:
+        ModelError: Transformers has none.
+    """
+    auto, _ = _CLASSES[head.kind]
+    if not supports(config, head.kind):
+        raise ModelError(
+            f"model: architecture {config.model_type!r} has no {head.kind.replace('_', ' ')} head",
+            found=f"{type(config).__name__}, which {auto.__name__} does not take",
+            mend="another model: `lightune models` lists some that are known to work",
+        )
+    return auto
+
+
+def configure(config: PreTrainedConfig, head: HeadSpec) -> None:
+    """Write the head's labels into the configuration, in place.
+
+    Raises:
+        ModelError: a classification head without labels.
+    """
+    if not head.labels:
+        raise ModelError(f"a {head.kind} head needs labels", "none", "give the task its labels")
+    config.id2label = dict(enumerate(head.labels))
+    config.label2id = {label: index for index, label in enumerate(head.labels)}
+    single = "single_label_classification"
+    config.problem_type = "multi_label_classification" if head.multi_label else single
+
+
+def labels_of(config: PreTrainedConfig) -> tuple[str, ...]:
+    """Return the class names that a checkpoint's own head was trained for."""
+    return tuple(str(config.id2label[index]) for index in sorted(config.id2label))
