@@ -1,0 +1,1 @@
+"""Adapters as files: the manifest, PEFT's format, strict loading, merging."""

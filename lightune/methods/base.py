@@ -30,6 +30,7 @@ class Attachment:
         peft_config: the part of PEFT's `adapter_config.json` that describes this attachment
             (`peft_type`, `r`, `target_modules` …); None where PEFT has no such method.
         peft_names: `{path in the model: name in PEFT's file}`, without `base_model.model.`.
+        modules: paths of modules trained whole as copies (a new head), PEFT's `modules_to_save`.
     """
 
     def __init__(
@@ -40,6 +41,7 @@ class Attachment:
         deltas: Mapping[str, Callable[[], Tensor]] | None = None,
         peft_config: Mapping[str, Any] | None = None,
         peft_names: Mapping[str, str] | None = None,
+        modules: Iterable[str] = (),
     ) -> None:
         self.surgery = surgery
         self.trainable = dict(trainable)
@@ -47,6 +49,7 @@ class Attachment:
         self.deltas = dict(deltas or {})
         self.peft_config = dict(peft_config) if peft_config else None
         self.peft_names = dict(peft_names or {})
+        self.modules = tuple(modules)
 
     def detach(self) -> None:
         """Restore the model bit for bit: tensors, `requires_grad`, hooks, config, train mode."""
@@ -85,9 +88,7 @@ class Method(Settings, ABC):
             MethodError: this model has no place for the method; the message says why.
         """
 
-    def param_groups(
-        self, attachment: Attachment, learning_rate: float
-    ) -> list[dict[str, Any]]:
+    def param_groups(self, attachment: Attachment, learning_rate: float) -> list[dict[str, Any]]:
         """Return the optimiser's groups; one group at one rate unless a method says otherwise."""
         return [{"params": list(attachment.trainable.values()), "lr": learning_rate}]
 
@@ -100,7 +101,9 @@ def methods() -> dict[str, type[Method]]:
     return registry.scan("lightune.methods")
 
 
-def train_copies(model: nn.Module, paths: Iterable[str], layout: Layout) -> Attachment:
+def train_copies(
+    model: nn.Module, paths: Iterable[str], layout: Layout, modules: Iterable[str] = ()
+) -> Attachment:
     """Train existing weights without writing to them: swap in float32 copies of `paths`.
 
     Used by methods that train what is already there (`full`, `head` …) and for a new head beside
@@ -110,7 +113,8 @@ def train_copies(model: nn.Module, paths: Iterable[str], layout: Layout) -> Atta
         model: the base model, frozen.
         paths: parameter paths, such as `classifier.weight`.
         layout: how the result is saved.
+        modules: the modules that these parameters make up, where they are whole modules.
     """
     surgery = Surgery(model)
     trainable = surgery.swap_in_copies(paths)
-    return Attachment(surgery, trainable, layout)
+    return Attachment(surgery, trainable, layout, modules=modules)

@@ -9,6 +9,8 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable
 from difflib import get_close_matches
+from functools import partial
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -78,7 +80,7 @@ class Surgery:
             copy = nn.Parameter(old.detach().to(torch.float32, copy=True))
             for module, name in places[id(old)]:
                 module._parameters[name] = copy
-                self._undo.append(lambda m=module, n=name, p=old: m._parameters.__setitem__(n, p))
+                self._undo.append(partial(module._parameters.__setitem__, name, old))
             done.add(id(copy))
             copies[path] = copy
         return copies
@@ -100,13 +102,14 @@ def linears(model: nn.Module) -> dict[str, nn.Module]:
 
 def shape(linear: nn.Module) -> tuple[int, int]:
     """Return `(in, out)` of a linear layer, whichever way round its weight lies."""
-    rows, columns = linear.weight.shape
+    rows, columns = linear.get_parameter("weight").shape
     return (rows, columns) if isinstance(linear, Conv1D) else (columns, rows)
 
 
 def weight_out_in(linear: nn.Module) -> Tensor:
     """Return the weight as `[out, in]`, a view where `Conv1D` stores `[in, out]`."""
-    return linear.weight.T if isinstance(linear, Conv1D) else linear.weight
+    weight: Tensor = linear.weight  # type: ignore[assignment]
+    return weight.T if isinstance(linear, Conv1D) else weight
 
 
 def block_paths(model: nn.Module) -> list[str]:
@@ -154,7 +157,7 @@ def find_linears(model: nn.Module, targets: list[str] | str) -> dict[str, nn.Mod
     return {path: m for path, m in every.items() if path in chosen}
 
 
-def head_path(model: nn.Module) -> str | None:
+def head_path(model: Any) -> str | None:
     """Return the path of the task's output layer: the last part with weights after the base.
 
     None where there is none: a bare base model, or a language model, whose output layer is its

@@ -1,0 +1,152 @@
+"""Put a saved adapter back on its base model, bit for bit, or say why it does not belong there.
+
+Order of the checks: the manifest, the files' hashes, the base's hash, names and shapes from the
+header, then the values. Whatever fails, the model is left as it was.
+Not here: folders without a manifest (`peft_folder.py`).
+"""
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+import torch
+from torch import Tensor, nn
+
+from lightune.adapters import peft_folder
+from lightune.adapters.files import (
+    ADAPTER_WEIGHTS,
+    MANIFEST,
+    MODEL_WEIGHTS,
+    regular_file,
+    sha256,
+    weights_file,
+)
+from lightune.adapters.manifest import Manifest, read_manifest
+from lightune.adapters.merge import merged_state, without_aliases
+from lightune.adapters.save import file_names
+from lightune.adapters.tensors import check_shapes, header, tensors
+from lightune.errors import AdapterError
+from lightune.methods.base import Attachment, Method, methods
+from lightune.methods.beside import train_new_modules
+from lightune.settings import parse
+
+
+def load_adapter(
+    folder: Path, model: nn.Module, base_hash: str | None, force: bool = False
+) -> tuple[list[Attachment], Manifest]:
+    """Attach a saved adapter to its base model.
+
+    Args:
+        folder: what `save_adapter` wrote, or a LoRA folder that PEFT wrote.
+        model: the base model, frozen, with an output layer of the adapter's labels.
+        base_hash: hash of the model's base tensors; None is accepted only where the folder
+            holds no hash.
+        force: load onto another base of the same shape, or without the manifest. For experts.
+
+    Returns:
+        The attachments in order (the method's, then the modules beside it), and the manifest. For
+        a folder that PEFT wrote, a manifest of what it tells, without a hash of the base.
+
+    Raises:
+        AdapterError: files are missing, damaged or unsafe; the base is another; a tensor is
+            missing, unexpected, misshapen or not finite.
+    """
+    folder = Path(folder)
+    if any(p.requires_grad for p in model.parameters()):
+        raise AdapterError(
+            "an adapter is loaded onto a frozen model, and this one is not",
+            found=f"{sum(p.requires_grad for p in model.parameters())} trainable tensors",
+            mend="model.requires_grad_(False)",
+        )
+    if not (folder / MANIFEST).exists() and peft_folder.is_one(folder):
+        manifest = peft_folder.describe(folder, model, force)
+    else:
+        manifest = read_manifest(folder)
+    _check_files(folder, manifest)
+    if not force:
+        _check_base(folder, manifest, base_hash)
+    method = _method(folder, manifest)
+    attachments: list[Attachment] = []
+    try:
+        with torch.random.fork_rng(devices=[]):  # the random start is overwritten: leave no trace
+            attachments.append(method.attach(model))
+            attachments.append(train_new_modules(model, manifest.new_modules))
+        if manifest.layout == "model":
+            _fill_model(weights_file(folder, MODEL_WEIGHTS), model, attachments)
+        else:
+            _fill(weights_file(folder, ADAPTER_WEIGHTS), attachments)
+    except BaseException:
+        for part in reversed(attachments):
+            part.detach()
+        raise
+    return attachments, manifest
+
+
+def _check_files(folder: Path, manifest: Manifest) -> None:
+    """Compare every file with the hash in the manifest."""
+    for name, expected in manifest.files.items():
+        found = sha256(regular_file(folder, name))
+        if found != expected:
+            raise AdapterError(
+                f"{folder / name} is not the file that was saved: it is damaged or was changed",
+                found=f"SHA-256 {found}",
+                mend=f"copy it again from where it came; its SHA-256 was {expected}",
+            )
+
+
+def _check_base(folder: Path, manifest: Manifest, base_hash: str | None) -> None:
+    """Compare the base's hash with the manifest's."""
+    expected = manifest.base.tensors_sha256
+    if expected is None or expected == base_hash:
+        return
+    name = manifest.base.name or manifest.base.source or "an unnamed model"
+    raise AdapterError(
+        f"{folder} was trained on another base model than the one loaded",
+        found=f"the adapter's base: {name}, tensors {expected[:16]}…; "
+        f"this model: {f'tensors {base_hash[:16]}…' if base_hash else 'no hash given'}",
+        mend=f"load the base model {name}"
+        + (f" at revision {manifest.base.revision}" if manifest.base.revision else "")
+        + ", or pass force=True if you know that the two are the same",
+    )
+
+
+def _method(folder: Path, manifest: Manifest) -> Method:
+    """Build the method from the manifest's settings."""
+    settings = dict(manifest.method)
+    name, known = settings.pop("name", None), methods()
+    if name not in known:
+        raise AdapterError(
+            f"{folder} was made by the method {name!r}, which is not installed",
+            found=f"known: {', '.join(known)}",
+            mend="install the package that brings the method, or update Lightune",
+        )
+    return parse(known[name], settings, f"{folder / MANIFEST}: method")
+
+
+def _fill(path: Path, attachments: Sequence[Attachment]) -> None:
+    """Fill the attachments' tensors from an adapter file."""
+    trained = {p: t for part in attachments for p, t in part.trainable.items()}
+    names = file_names(attachments)
+    check_shapes(path, header(path), {names[p]: tuple(t.shape) for p, t in trained.items()})
+    _copy(path, names, trained)
+
+
+def _fill_model(path: Path, model: nn.Module, attachments: Sequence[Attachment]) -> None:
+    """Fill the attachments' tensors from a whole model; whatever is not trained must be equal."""
+    trained = {p: t for part in attachments for p, t in part.trainable.items()}
+    state = without_aliases(merged_state(model, attachments))
+    check_shapes(path, header(path), {name: tuple(t.shape) for name, t in state.items()})
+    _copy(path, {name: name for name in trained}, trained)
+    rest = {name: name for name in state if name not in trained}
+    different = [name for name, t in tensors(path, rest) if not torch.equal(t, state[name].float())]
+    if different:
+        raise AdapterError(
+            f"{path} differs from the base in tensors that were not trained",
+            found=", ".join(different),
+            mend="load it onto the base model that it was trained with",
+        )
+
+
+def _copy(path: Path, names: Mapping[str, str], trained: Mapping[str, Tensor]) -> None:
+    with torch.no_grad():
+        for key, tensor in tensors(path, names):
+            trained[key].copy_(tensor)

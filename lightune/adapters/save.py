@@ -1,0 +1,184 @@
+"""Write an adapter folder: all of it or nothing, and never over another.
+
+    peft      adapter_config.json + adapter_model.safetensors, in PEFT's names
+    model     a Hugging Face folder: config.json, model.safetensors, tokenizer
+    tensors   adapter_model.safetensors, named by path in the model
+
+Beside each lies the manifest, `lightune.json`.
+
+Invariants: the trained tensors are written in float32, whatever the model computed in; the folder
+            is written beside its place, every file is fsynced, then it is renamed; the model and
+            its config are not changed.
+"""
+
+import copy
+import errno
+import json
+import os
+import secrets
+import shutil
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors import SafetensorError
+from safetensors.torch import save_file
+from torch import Tensor, nn
+
+from lightune.adapters.files import (
+    ADAPTER_WEIGHTS,
+    MANIFEST,
+    MODEL_WEIGHTS,
+    OURS,
+    PEFT_CONFIG,
+    sha256,
+)
+from lightune.adapters.manifest import Manifest
+from lightune.adapters.merge import Tensors, masters, merged_state, without_aliases
+from lightune.errors import AdapterError, ResourceError
+from lightune.methods.base import Attachment
+
+PEFT_PREFIX = "base_model.model."
+PEFT_VERSION = f"0.21.0{OURS}"
+"""The format of `adapter_config.json`, and a mark that a manifest belongs to it."""
+PEFT_TASK_TYPES = {"sequence_classification": "SEQ_CLS"}
+
+
+def save_adapter(
+    folder: Path,
+    model: nn.Module,
+    attachments: Sequence[Attachment],
+    manifest: Manifest,
+    tokenizer: Any = None,
+    tensors: Tensors | None = None,
+) -> Manifest:
+    """Write the trained tensors, and what is needed to use them again, to a new folder.
+
+    Args:
+        folder: does not exist yet; its parent does, or is made.
+        model: with the attachments on it.
+        attachments: the method's, then that of the modules trained beside it.
+        manifest: base, method, task, labels; `layout`, `new_modules` and `files` are filled in.
+        tokenizer: saved with the layout `model`, whose folder is used without its base.
+        tensors: `{path: tensor}` in place of the attachments' parameters (float32 masters, a best
+            checkpoint).
+
+    Returns:
+        The manifest as written.
+
+    Raises:
+        AdapterError: the folder exists, or nothing was trained.
+        ResourceError: the disk is full.
+    """
+    folder = Path(folder)
+    if folder.exists() or folder.is_symlink():
+        raise AdapterError(
+            f"{folder} exists, and an adapter is never overwritten",
+            found="a folder" if folder.is_dir() else "a file or link",
+            mend="give another folder, or remove this one yourself",
+        )
+    trained = masters(attachments, tensors)
+    if not trained:
+        raise AdapterError(
+            "there is nothing to save: no weight was trained",
+            found=f"method: {manifest.method.get('name')}",
+            mend="train a head or choose another method",
+        )
+    layout = attachments[0].layout
+    modules = tuple(path for part in attachments for path in part.modules)
+    manifest = manifest.model_copy(update={"layout": layout, "new_modules": modules})
+    temporary = folder.parent / f".{folder.name}.{secrets.token_hex(4)}.tmp"
+    try:
+        temporary.mkdir(parents=True)
+        if layout == "model":
+            state = without_aliases(merged_state(model, attachments, tensors))
+            _write_tensors(temporary / MODEL_WEIGHTS, state)
+            _write_model_config(temporary, model, manifest, tokenizer)
+        else:
+            names = file_names(attachments)
+            _write_tensors(
+                temporary / ADAPTER_WEIGHTS, {names[path]: t for path, t in trained.items()}
+            )
+            if layout == "peft":
+                _write_json(temporary / PEFT_CONFIG, peft_config(attachments, manifest))
+        hashes = {entry.name: sha256(entry) for entry in sorted(temporary.iterdir())}
+        manifest = manifest.model_copy(update={"files": hashes})
+        _write_json(temporary / MANIFEST, manifest.model_dump(mode="json"))
+        for entry in [*temporary.iterdir(), temporary]:
+            _fsync(entry)
+        temporary.rename(folder)
+        _fsync(folder.parent)
+    except (OSError, SafetensorError) as error:
+        full = getattr(error, "errno", None) == errno.ENOSPC or "os error 28" in str(error)
+        if not full:
+            raise
+        raise ResourceError(
+            f"the disk is full: the adapter could not be written to {folder}",
+            found=str(error),
+            mend="free some space and save again; nothing is left behind",
+        ) from None
+    finally:
+        shutil.rmtree(temporary, ignore_errors=True)
+    return manifest
+
+
+def file_names(attachments: Sequence[Attachment]) -> dict[str, str]:
+    """Return `{path in the model: name in adapter_model.safetensors}` of everything trained."""
+    peft = attachments[0].layout == "peft"
+    names: dict[str, str] = {}
+    for part in attachments:
+        for path in part.trainable:
+            names[path] = PEFT_PREFIX + part.peft_names.get(path, path) if peft else path
+    return names
+
+
+def peft_config(attachments: Sequence[Attachment], manifest: Manifest) -> dict[str, Any]:
+    """Return PEFT's `adapter_config.json` for these attachments."""
+    kind = manifest.head.kind if manifest.head else None
+    described = {key: v for part in attachments for key, v in (part.peft_config or {}).items()}
+    return {
+        **described,
+        "task_type": PEFT_TASK_TYPES.get(kind) if kind else None,
+        "modules_to_save": [path for part in attachments for path in part.modules] or None,
+        "base_model_name_or_path": manifest.base.source or manifest.base.name or None,
+        "revision": manifest.base.revision or None,
+        "inference_mode": True,
+        "peft_version": PEFT_VERSION,
+    }
+
+
+def _write_model_config(folder: Path, model: Any, manifest: Manifest, tokenizer: Any) -> None:
+    """Write what makes a folder of weights a model that Transformers can load."""
+    config = copy.deepcopy(model.config)
+    config.architectures = [type(model).__name__]
+    config.dtype = "float32"
+    if manifest.head and manifest.head.labels:
+        config.id2label = dict(enumerate(manifest.head.labels))
+        config.label2id = {label: i for i, label in enumerate(manifest.head.labels)}
+    config.save_pretrained(folder)
+    if tokenizer is not None:
+        tokenizer.save_pretrained(folder)
+
+
+def _write_tensors(path: Path, tensors: Tensors) -> None:
+    """Write a safetensors file, floating-point numbers in float32, each on the CPU."""
+    ready: dict[str, Tensor] = {}
+    for name, tensor in tensors.items():
+        if tensor.is_floating_point():
+            tensor = tensor.to(torch.float32)
+        ready[name] = tensor.cpu().contiguous()
+    save_file(ready, path, metadata={"format": "pt"})
+
+
+def _write_json(path: Path, values: dict[str, Any]) -> None:
+    path.write_text(json.dumps(values, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
+
+
+def _fsync(path: Path) -> None:
+    """Make a file's bytes, or a folder's names, survive a power cut."""
+    handle = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)
