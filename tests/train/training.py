@@ -18,11 +18,6 @@ STATE = {
     "class_weights": None,
 }
 SIZES = {"hidden_size": 16, "intermediate_size": 32, "num_attention_heads": 2}
-    "hidden_size": 16,
-    "intermediate_size": 32,
-    "num_hidden_layers": 2,
-    "num_attention_heads": 2,
-}
 
 
 def tiny(dropout: float = 0.0, seed: int = 0, labels: int = 3) -> BertForSequenceClassification:
