@@ -13,6 +13,7 @@ from lightune.cli.output import AsJson, output, table
 EXTRA = re.compile(r"([\w.-]+)(?:\[[^]]*\])?[^;]*;.*\bextra == ['\"]([\w-]+)['\"].*")
 """A line of package metadata: the package, and the extra that asks for it."""
 
+NOT_SHOWN = ("code_sha256", "date")
 NOT_WRITABLE = "  NOT WRITABLE: set LIGHTUNE_HOME to a folder you own"
 
 
@@ -45,8 +46,9 @@ def doctor(as_json: AsJson = False) -> None:
                 "cache": cache,
             }
         )
-        out.show(table(["machine", ""], _rows(machine)))
-        out.show(table(["fastest here", ""], _rows(plan)))
+        shown = {key: value for key, value in machine.items() if key not in NOT_SHOWN}
+        out.show(table(["machine", ""], _rows(shown)), "")
+        out.show(table(["fastest here", ""], _rows(plan)), "")
         out.show(
             table(
                 ["extra", "state", "mend"],
@@ -60,7 +62,8 @@ def doctor(as_json: AsJson = False) -> None:
                     )
                     for name, parts in packages.items()
                 ],
-            )
+            ),
+            "",
         )
         out.show(
             table(
@@ -70,6 +73,7 @@ def doctor(as_json: AsJson = False) -> None:
                     for name, here in models.items()
                 ],
             ),
+            "",
             f"cache: {cache['folder']}"
             + (
                 "" if cache["writable"] else "  NOT WRITABLE: set LIGHTUNE_HOME to a folder you own"
@@ -102,7 +106,8 @@ def _rows(values: dict[str, Any], prefix: str = "") -> list[tuple[str, str]]:
         if isinstance(value, dict):
             rows += _rows(value, f"{prefix}{key} ")
         else:
-            rows.append((f"{prefix}{key}".replace("_", " "), str(value)))
+            shown = ", ".join(map(str, value)) or "none" if isinstance(value, list) else str(value)
+            rows.append((f"{prefix}{key}".replace("_", " "), shown))
     return rows
 
 

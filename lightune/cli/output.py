@@ -56,7 +56,8 @@ class Output:
                         out.print(part, markup=False, highlight=False, soft_wrap=True)
                     else:
                         out.print(part)
-            sys.stdout.write(captured.get())
+            for line in captured.get().splitlines():
+                print(line.rstrip())  # rich fills up to the width of the terminal
 
     def result(self, value: Mapping[str, Any]) -> None:
         """Give the JSON object. It is printed when the command has ended without an error."""

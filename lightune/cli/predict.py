@@ -43,22 +43,27 @@ def predict(
         lightune predict runs/mine new.csv --out labelled.csv
         cat lines.txt | lightune predict runs/mine -
     """
-    given: Any = _input(file, text, text_pair)
+    given = _input(file, text, text_pair)
     if out:
         predictions_file.check(out)
     from lightune.run import Run
 
     with output(as_json) as out_:
-        opened = Run.open(run)
+        opened = Run.open(run, note=out_.note)
         predictions = opened.predict(given)
-        if out:
-            rows = predictions_file.user_rows(given, opened.recipe, predictions)
-            predictions_file.write(out, rows, predictions)
+        texts = predictions_file.texts_of(given, opened.recipe)
+        if empty := sum(not text.strip(" /") for text in texts):
+            out_.note(f"{empty} of {len(texts)} texts are empty: their predictions mean nothing")
         out_.result({"predictions": predictions, "records": len(predictions)})
-        _show(out_, given, predictions, out)
+        if out:
+            rows = predictions_file.rows_of(given, opened.recipe)
+            predictions_file.write(out, rows, predictions)
+            out_.note(f"wrote {len(predictions)} predictions to {out}")
+        else:
+            _show(out_, texts, predictions)
 
 
-def _input(file: str | None, text: list[str] | None, pair: list[str] | None) -> Any:
+def _input(file: str | None, text: list[str] | None, pair: list[str] | None) -> Path | list[Any]:
     """Return what `Run.predict` takes: a path, texts, or pairs of texts."""
     if (file is None) == (text is None):
         raise ConfigError(
@@ -74,13 +79,11 @@ def _input(file: str | None, text: list[str] | None, pair: list[str] | None) -> 
         )
     if text is not None:
         return list(zip(text, pair, strict=True)) if pair else text
-    if file != "-":
-        return file if file is None else Path(file)
-    return _stdin()
+    return _stdin() if file == "-" else Path(str(file))
 
 
 def _stdin() -> list[Any]:
-    """Return the lines of standard input; a tab separates the two texts of a pair."""
+    """Return the lines of standard input; a tab makes a line a pair of texts."""
     try:
         lines = sys.stdin.buffer.read().decode("utf-8-sig").splitlines()
     except UnicodeDecodeError as error:
@@ -89,30 +92,18 @@ def _stdin() -> list[Any]:
             found=f"byte {error.object[error.start]:#04x} at position {error.start}",
             mend="convert it first: iconv -f gb18030 -t utf-8",
         ) from None
-    texts: list[Any] = [line for line in lines if line.strip()]
-    if not texts:
-        raise DataError("standard input has no texts", mend="one text a line")
-    return texts
+    if not any(line.strip() for line in lines):
+        raise DataError("standard input has no texts", found="nothing", mend="one text a line")
+    pairs = [tuple(line.split("\t")) for line in lines]
+    return pairs if all(len(pair) == 2 for pair in pairs) else lines
 
 
-def _show(out: Output, given: Any, predictions: list[dict[str, Any]], file: Path | None) -> None:
-    if file:
-        out.show(f"wrote {len(predictions)} predictions to {file}")
-        return
+def _show(out: Output, texts: list[str], predictions: list[dict[str, Any]]) -> None:
     rows = []
-    for number, row in enumerate(predictions[:SHOWN]):
-        value = row["prediction"]
-        label = " | ".join(value) if isinstance(value, list) else value
-        scores = row.get("scores") or {}
-        text = given[number] if isinstance(given, list) else f"line {row.get('line', number + 1)}"
-        rows.append(
-            (label, _score(value, scores), " / ".join(text) if isinstance(text, tuple) else text)
-        )
+    for text, row in zip(texts[:SHOWN], predictions, strict=False):
+        names = row["prediction"] if isinstance(row["prediction"], list) else [row["prediction"]]
+        scores = [f"{row['scores'][name]:.4f}" for name in names if name in row["scores"]]
+        rows.append((" | ".join(names), " | ".join(scores), text))
     out.show(table(["prediction", "probability", "text"], rows))
     if len(predictions) > SHOWN:
         out.show(f"{len(predictions) - SHOWN} more; `--out FILE.csv` writes all of them")
-
-
-def _score(value: Any, scores: dict[str, float]) -> str:
-    names = value if isinstance(value, list) else [value]
-    return " | ".join(f"{scores[name]:.4f}" for name in names if name in scores)

@@ -14,6 +14,9 @@ from lightune.errors import ConfigError
 if TYPE_CHECKING:
     from lightune.run import Run
 
+STOPPED = 75
+"""Exit status when a signal ended the training and its weights were saved."""
+
 Set = Annotated[
     list[str] | None,
     typer.Option("--set", "-s", metavar="KEY=VALUE", help="Change one value: -s method.rank=16."),
@@ -68,89 +71,72 @@ def train(
         lightune train --task classification --data reviews.csv --out runs/mine
         lightune train recipe.yaml -s method.rank=16 --dry-run
     """
-    flags = _flags(data, test, task, text, label, model, method)
-    if recipe is None and not data and not any("data." in item for item in overrides or []):
+    if recipe is None and not data and not any("data" in item for item in overrides or []):
         raise ConfigError(
             "train needs a recipe or a data file",
             found="neither",
             mend="lightune train --task classification --data FILE, or: lightune init recipe.yaml",
         )
-    changes = [f"{key}={json.dumps(value)}" for key, value in flags.items()] + (overrides or [])
+    given = {
+        "data.train": _one(data),
+        "data.test": test,
+        "task.name": task,
+        "task.text": _one(text),
+        "task.label": label,
+        "model": model,
+        "method": method,
+    }
+    flags = [
+        f"{key}={json.dumps(value, ensure_ascii=False)}" for key, value in given.items() if value
+    ]
     source: Any = {} if recipe is None else recipe
     with output(as_json) as out_:
         if dry_run:
-            _dry_run(out_, source, changes)
-        else:
-            _train(out_, source, changes, out)
+            _dry_run(out_, source, [*flags, *(overrides or [])])
+            return
+        run = _train(out_, source, [*flags, *(overrides or [])], out)
+    if run.summary()["stopped"] not in (None, "early stopping"):
+        raise typer.Exit(STOPPED)
 
 
-def _flags(
-    data: list[str] | None,
-    test: str | None,
-    task: str | None,
-    text: list[str] | None,
-    label: str | None,
-    model: str | None,
-    method: str | None,
-) -> dict[str, Any]:
-    """Return the options as dotted keys of a recipe; those not given are left out."""
-    given = {
-        "data.train": data[0] if data and len(data) == 1 else data,
-        "data.test": test,
-        "task.name": task,
-        "task.text": text[0] if text and len(text) == 1 else text,
-        "task.label": label,
-        "model": model,
-        "method.name": method,
-    }
-    return {key: value for key, value in given.items() if value}
+def _one(values: list[str] | None) -> list[str] | str | None:
+    return values[0] if values and len(values) == 1 else values
 
 
-def _train(out: Output, source: Any, changes: list[str], folder: Path | None) -> None:
-    from lightune import pipeline
+def _train(out: Output, source: Any, changes: list[str], folder: Path | None) -> Run:
+    from lightune.cli.scores import scores_table
+    from lightune.pipeline import train as train_run
 
-    run = pipeline.train(source, out=folder, overrides=changes)
+    run = train_run(source, out=folder, overrides=changes, note=out.note)
     summary = run.summary()
+    share = summary["trainable_parameters"] / summary["total_parameters"]
     out.result(summary)
+    if summary["metrics"]:
+        out.show(scores_table(summary, "Test"))
     out.show(
-        scores_table(summary["metrics"]),
         f"trained {summary['trainable_parameters']:,} of {summary['total_parameters']:,} weights "
-        f"({summary['trainable_parameters'] / summary['total_parameters']:.2%}) "
-        f"in {summary['seconds']:.0f} s",
-        next_command(run),
+        f"({share:.2%}) in {summary['seconds']:.0f} s",
+        f"run: {short(run.folder)}",
+        f'next: lightune predict {short(run.folder)} --text "…"',
     )
+    return run
 
 
 def _dry_run(out: Output, source: Any, changes: list[str]) -> None:
-    from lightune import pipeline
+    from lightune.data.report import render
+    from lightune.pipeline import dry_run as forecast_run
 
-    plan = pipeline.dry_run(source, overrides=changes)
+    plan = forecast_run(source, overrides=changes)
     out.result(plan)
-    for note in plan["notes"]:
-        out.show(note)
     share = plan["trainable_parameters"] / plan["total_parameters"]
+    forecast = [(key.replace("_", " "), f"{value:,.0f}") for key, value in plan["forecast"].items()]
     out.show(
-        table(["forecast", ""], list(plan["forecast"].items())),
+        *(f"note: {note}" for note in plan["notes"]),
+        "",
+        *render(plan["data"]),
+        "",
+        table(["forecast", ""], forecast),
+        "",
         f"would train {plan['trainable_parameters']:,} of {plan['total_parameters']:,} weights "
         f"({share:.2%}); nothing was trained",
     )
-
-
-def next_command(run: Run) -> str:
-    """Return the last line that training prints: what to type now."""
-    return f'next: lightune predict {short(run.folder)} --text "…"'
-
-
-def scores_table(
-    metrics: dict[str, dict[str, Any]], baselines: dict[str, dict[str, float]] | None = None
-) -> Any:
-    """Return a table of metrics with their 95 % intervals, and trivial predictors beside them."""
-    names = list(baselines or {})
-    rows = []
-    for name, score in metrics.items():
-        low, high = score.get("low"), score.get("high")
-        interval = "" if low is None or high is None else f"{low:.4f} to {high:.4f}"
-        beside = [(baselines or {})[other].get(name) for other in names]
-        cells = ["" if value is None else f"{value:.4f}" for value in beside]
-        rows.append([name, f"{score['value']:.4f}", interval, *cells])
-    return table(["metric", "score", "95 % interval", *names], rows)

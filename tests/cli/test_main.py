@@ -84,7 +84,7 @@ WRONG_COMMAND_LINES = [
     (["frobnicate"], "frobnicate", "lightune --help"),
     (["train", "--modle", "minilm"], "--modle", "`--model`"),
     (["predict"], "RUN", "lightune predict --help"),
-    (["evaluate", "runs/x"], "FILE", "lightune evaluate --help"),
+    (["evaluate"], "RUN", "lightune evaluate --help"),
     (["train", "--model"], "--model", "lightune train --help"),
     (["evaluate", "runs/x", "f.csv", "--limit", "many"], "--limit", "lightune evaluate --help"),
     (["methods", "show", "lroa"], "'lroa'", "`lora`"),
@@ -198,14 +198,14 @@ class TestAsAProcess:
     @pytest.mark.parametrize("encoding", ["ascii", "latin-1", "gbk"])
     def test_a_terminal_without_unicode_does_not_crash(self, encoding):
         environment = os.environ | {"PYTHONIOENCODING": encoding}
-        for argv in (["tasks", "show", "classification"], ["tasks", "--json"], ["tasks", "类"]):
+        for argv in (["models"], ["models", "--json"], ["models", "show", "类"]):
             done = process(*argv, env=environment)
             assert b"Traceback" not in done.stderr
             assert done.returncode == (2 if argv[-1] == "类" else 0), done.stderr
 
     def test_a_reader_that_stops_early_is_no_error(self):
         with subprocess.Popen(
-            [sys.executable, "-m", "lightune", "tasks", "show", "classification"],
+            [sys.executable, "-m", "lightune", "models", "show", "minilm"],
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
         ) as running:
@@ -215,16 +215,16 @@ class TestAsAProcess:
 
     def test_json_keeps_out_what_others_print(self):
         code = """
-import os, sys, lightune.methods.base as base
-real = base.methods
+import os, sys, lightune.models.catalogue as module
+real = module.catalogue
 def noisy():
     print("from Python"); os.write(1, b"from C\\n"); return real()
-base.methods = noisy
+module.catalogue = noisy
 from lightune.cli.main import main
-sys.exit(main(["methods", "--json"]))
+sys.exit(main(["models", "--json"]))
 """
         done = subprocess.run([sys.executable, "-c", code], capture_output=True, timeout=60)
-        assert json.loads(done.stdout)["methods"]
+        assert json.loads(done.stdout)["models"]
         assert b"from Python" in done.stderr
         assert b"from C" in done.stderr
 
@@ -232,4 +232,4 @@ sys.exit(main(["methods", "--json"]))
 def test_text_and_tables_need_no_unicode(monkeypatch):
     stream = io.TextIOWrapper(io.BytesIO(), encoding="latin-1")
     monkeypatch.setattr(sys, "stdout", stream)
-    assert cli.main(["tasks", "show", "classification"]) == 0
+    assert cli.main(["models"]) == 0
