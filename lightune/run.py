@@ -125,7 +125,7 @@ class Run:
             `{"prediction", "scores": {label: probability}, "file", "line"}` each.
         """
         records = self._records(data)
-        predictions = self.predictor.predict(self.predictor.encode(records))
+        predictions = self.predictor.predict(self.predictor.encode(self._unlabelled(records)))
         return [prediction_row(r, p) for r, p in zip(records, predictions, strict=True)]
 
     def predict_proba(self, data: Any) -> np.ndarray:
@@ -141,6 +141,14 @@ class Run:
         if isinstance(data, Sequence) and all(isinstance(item, str | tuple) for item in data):
             return [_record(item, number) for number, item in enumerate(data, start=1)]
         return self._read(data, "predict")
+
+    def _unlabelled(self, records: Sequence[Record]) -> list[Record]:
+        """Return the records without their labels: a file to predict may hold unknown ones."""
+        labels = {field.name for field in self.recipe.task.fields if field.kind == "label"}
+        return [
+            Record({k: v for k, v in record.values.items() if k not in labels}, record.place)
+            for record in records
+        ]
 
     def _read(self, data: Any, need: str) -> list[Record]:
         task = self.recipe.task

@@ -1,0 +1,90 @@
+"""Scores of default settings on public data, three seeds, full fine-tuning beside LoRA.
+
+Method:  every row is one `lightune train` with the built-in defaults and nothing tuned per data
+         set; the test set is the official one (GLUE's development sets, whose tests are hidden).
+Report:  one JSON line per row in benchmarks/results/classification.jsonl; `results_page.py` makes
+         docs/results.md of it.
+Resume:  a row that is in the file is not run again; rows go from the smallest data set up.
+Run:     .venv/bin/python benchmarks/classification.py [--only NAME] [--seeds 3]
+Needs:   the data sets (see text_sets.py); those that are absent are skipped, and said.
+"""
+
+import argparse
+import json
+import subprocess
+import sys
+import tempfile
+from pathlib import Path
+
+import text_sets
+
+RESULTS = Path(__file__).parent / "results" / "classification.jsonl"
+MODELS = {"chnsenticorp": "bge-small-zh"}
+METHODS = ("lora", "full")
+
+
+def model_of(name: str) -> str:
+    """Return the model a data set is run with; a local copy stands in for the hub where given."""
+    model = MODELS.get(name, "minilm")
+    local = text_sets.WEIGHTS / "bge-small-zh-v1.5"
+    return str(local) if model == "bge-small-zh" and local.is_dir() else model
+
+
+def command(name: str, method: str, seed: int, train: Path, test: Path, out: str) -> list[str]:
+    """Return the command line of one row."""
+    return [
+        str(Path(sys.executable).with_name("lightune")), "train", "--json",
+        "--data", str(train), "--test", str(test), "--model", model_of(name),
+        "--method", method, "-s", f"train.seed={seed}", "--out", out,
+    ]  # fmt: skip
+
+
+def run(name: str, method: str, seed: int, work: Path) -> dict:
+    """Train one row and return what is worth keeping."""
+    train, test = text_sets.prepare(name, work)
+    with tempfile.TemporaryDirectory() as folder:
+        out = str(Path(folder) / "run")
+        words = command(name, method, seed, train, test, out)
+        done = subprocess.run(words, capture_output=True, text=True, check=False)
+        if done.returncode:
+            raise SystemExit(f"{' '.join(words)}\n{done.stdout}{done.stderr}")
+        summary = json.loads(done.stdout)
+        environment = json.loads((Path(out) / "environment.json").read_text())
+    kept = ("trainable_parameters", "total_parameters", "seconds", "examples_per_s", "epochs",
+            "peak_memory_mb", "records")  # fmt: skip
+    return {
+        "data": name,
+        "model": MODELS.get(name, "minilm"),
+        "method": method,
+        "seed": seed,
+        "metrics": {key: value["value"] for key, value in summary["metrics"].items()},
+        **{key: summary[key] for key in kept},
+        "baseline": summary["baselines"],
+        "versions": environment.get("versions"),
+        "cpu": environment.get("machine", {}).get("cpu"),
+    }
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--only", choices=[*text_sets.SETS])
+    parser.add_argument("--seeds", type=int, default=3)
+    parser.add_argument("--work", type=Path, default=Path(tempfile.gettempdir()) / "lightune-sets")
+    options = parser.parse_args()
+    if not text_sets.DATA.is_dir():
+        raise SystemExit(f"no data sets in {text_sets.DATA}; set LIGHTUNE_DATA")
+    lines = RESULTS.read_text().splitlines() if RESULTS.exists() else []
+    done = {(r["data"], r["method"], r["seed"]) for r in map(json.loads, lines)}
+    names = [options.only] if options.only else list(text_sets.SETS)
+    rows = [(n, m, s) for s in range(options.seeds) for n in names for m in METHODS]
+    for row in rows:
+        if row in done:
+            continue
+        result = run(*row, options.work)
+        with RESULTS.open("a") as file:
+            file.write(json.dumps(result) + "\n")
+        print(*row, result["metrics"], f"{result['seconds']:.0f} s", flush=True)
+
+
+if __name__ == "__main__":
+    main()
