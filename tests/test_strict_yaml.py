@@ -2,7 +2,7 @@
 
 import pytest
 import yaml
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from lightune import strict_yaml
@@ -73,6 +73,9 @@ def test_pyyaml_is_left_alone():
         max_leaves=8,
     )
 )
+@example("\x85a\u2028 b\u2029")
+@example(["5e-4", "no", "1:30", "2024-01-01", "1_0", "*a", "!x", "=", "<<", " a", "a: b"])
+@example({"no": 5e-4, "1": 1e-8})
 def test_what_is_written_reads_back_equal(value):
     if any(0xD800 <= ord(sign) <= 0xDFFF for sign in repr(value)):
         return

@@ -205,7 +205,9 @@ class _Card:
             "epochs": train.get("epochs"),
             "steps at most": train.get("max_steps"),
             "batch size": train.get("batch_size"),
-            "learning rate": self._fact("learning_rate") or train.get("learning_rate"),
+            "learning rate": self._fact("learning_rate")
+            or train.get("learning_rate")
+            or f"that of {self.method}",
             "longest input": f"{length} tokens" if length else None,
             "seed": train.get("seed"),
             "seconds": _number(self._fact("seconds"), 0),
@@ -228,11 +230,14 @@ class _Card:
     def _limits(self) -> Iterator[str]:
         yield "## Limits"
         yield ""
-        yield "- The scores hold for texts like those of the test records; others were not tried."
-        yield "- The intervals cover the choice of test records, not the seed: it is one training."
         count = self.eval.get("records")
-        if isinstance(count, int) and count < FEW_RECORDS:
-            yield f"- {count} test records are few: the intervals are wide."
+        if self.metrics:
+            yield "- The scores hold for texts like those of the test records; no others were tried."
+            yield "- The intervals cover the choice of test records, not the seed: one training."
+            if isinstance(count, int) and count < FEW_RECORDS:
+                yield f"- {count} test records are few: the intervals are wide."
+        else:
+            yield "- There were no test records: how good it is was not measured."
         for name in self.splits:
             tokens = _part(_part(self.splits, name), "tokens")
             if cut := tokens.get("truncated_rows"):

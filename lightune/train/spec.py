@@ -51,14 +51,19 @@ class OptimizerSpec(Settings):
 
 
 class EvaluationSpec(Settings):
-    """Scoring on the validation records while training, and what follows from it."""
+    """Scoring on the validation records while training, and what follows from it.
+
+    There are such records where `data.validation` names some, or early stopping needs them.
+    """
 
     every: Literal["epoch"] | PositiveInt | None = "epoch"
-    """When to score: after each `epoch`, every so many optimiser steps, or never (null)."""
+    """When to score on the validation records, where there are some: after each `epoch`, every so
+    many optimiser steps, or never (null)."""
     early_stopping: PositiveInt | None = None
-    """Stop after so many scorings in a row without a better one; null trains to the end."""
+    """Stop after so many scorings in a row without a better one; null trains to the end. Holds a
+    tenth of the training records out for it where `data.validation` is not set."""
     best: bool = True
-    """Keep the weights that scored best rather than the last ones."""
+    """Keep the weights that scored best rather than the last ones, where there were scorings."""
     log_every: PositiveInt = 10
     """Optimiser steps between two lines of the run's log."""
 

@@ -110,6 +110,14 @@ def test_says_what_the_files_say(run, line):
     assert line in card(run).splitlines()
 
 
+def test_says_that_nothing_was_measured(run):
+    run.write(run.eval, {"metrics": {}, "records": 0, "baselines": {}})
+    text = card(run)
+    assert "- There were no test records: how good it is was not measured." in text
+    assert "## Scores" not in text
+    assert "interval" not in text
+
+
 def test_names_no_folder_of_the_machine(run):
     text = card(run)
     assert "spam.csv" in text
