@@ -232,7 +232,7 @@ class _Card:
         yield ""
         count = self.eval.get("records")
         if self.metrics:
-            yield "- The scores hold for texts like those of the test records; no others were tried."
+            yield "- The scores hold for texts like those of the test records; others: not tried."
             yield "- The intervals cover the choice of test records, not the seed: one training."
             if isinstance(count, int) and count < FEW_RECORDS:
                 yield f"- {count} test records are few: the intervals are wide."
