@@ -124,6 +124,15 @@ def test_given_tensors_take_the_place_of_the_parameters(tmp_path, method):
     assert all(bool((t == 0.5).all()) for t in values)
 
 
+def test_tensors_given_in_low_precision_are_written_in_float32(tmp_path):
+    model = build()
+    parts = tune(model, LoRA())
+    low = {p: t.detach().bfloat16() for part in parts for p, t in part.trainable.items()}
+    save_adapter(tmp_path / "adapter", model, parts, manifest_of(LoRA()), tensors=low)
+    saved = load_file(tmp_path / "adapter" / "adapter_model.safetensors")
+    assert {tensor.dtype for tensor in saved.values()} == {torch.float32}
+
+
 def test_equal_adapters_are_equal_byte_for_byte(tmp_path):
     for name in ("first", "second"):
         model = build()
