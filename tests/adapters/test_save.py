@@ -185,7 +185,7 @@ CHILD = """
 import sys, warnings
 from pathlib import Path
 import torch
-from safetensors.torch import load_file
+from safetensors.torch import save_file
 from lightune.adapters.load import load_adapter
 from lightune.models.tiny import FAMILIES
 from lightune.types import HeadSpec
