@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -26,7 +26,9 @@ from lightune.engine.prepare import prepare
 from lightune.errors import ConfigError
 from lightune.methods.base import Attachment
 from lightune.methods.beside import train_new_modules
+from lightune.models.catalogue import catalogue
 from lightune.models.load import Base, load
+from lightune.models.naming import understand
 from lightune.predictor import Predictor, pad_id
 from lightune.recipe import Recipe
 from lightune.runs.folder import RunFolder
@@ -121,6 +123,7 @@ def assemble(recipe: Recipe, note: Note) -> Job:
         multi_label=bool(getattr(task, "multi_label", False)),
     )
     _tell(splits.notes, note)
+    recipe = replace(recipe, train=spec.with_horizon(len(splits.train)))
     state = task.learn(splits.train)
     _tell(state.get("notes", ()), note)
     base = load(recipe.model, task.head(state), seed=spec.seed)
@@ -195,7 +198,7 @@ def _describe(recipe: Recipe, state: Mapping[str, Any], base: Base, max_length: 
     return Manifest(
         base=BaseModelId(
             name=base.name,
-            source=base.source,
+            source=loadable_name(base.name),
             revision=base.revision,
             tensors_sha256=base.hash(),
             tokenizer_sha256=tokenizer_hash(base.tokenizer),
@@ -206,6 +209,14 @@ def _describe(recipe: Recipe, state: Mapping[str, Any], base: Base, max_length: 
         head=HeadId(kind=head.kind, labels=head.labels, multi_label=head.multi_label),
         max_length=max_length,
     )
+
+
+def loadable_name(name: str) -> str:
+    """Return what other libraries can load: the hub id of a catalogue name, or the folder."""
+    meant = understand(name, catalogue())
+    if meant.kind != "catalogue":
+        return meant.id
+    return next((s.id for s in catalogue()[meant.id].sources if s.kind == "hub"), name)
 
 
 def tokenizer_hash(tokenizer: Any) -> str:

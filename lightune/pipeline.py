@@ -24,6 +24,7 @@ from lightune.assembly import Job, assemble
 from lightune.data.report import render
 from lightune.evaluate import plots
 from lightune.evaluate.custom import Metric
+from lightune.models.catalogue import catalogue
 from lightune.recipe import Recipe, dump, load_recipe
 from lightune.run import Run, as_json, prediction_row, score
 from lightune.runs.card import write_card
@@ -81,7 +82,7 @@ def train(
     for line in render(job.splits.report):
         note(line)
     folder = _make_folder(out, resolved)
-    folder.write(folder.recipe, dump(resolved))
+    folder.write(folder.recipe, dump(job.recipe))
     folder.write(folder.data_report, job.splits.report)
     folder.write(folder.environment, _environment(job))
     result = _fit(job, folder, progress, note)
@@ -108,7 +109,7 @@ def dry_run(
     )
     counts = {key: expected.pop(key) for key in ("trainable_parameters", "total_parameters")}
     return {
-        "recipe": dump(resolved),
+        "recipe": dump(job.recipe),
         "data": job.splits.report,
         **counts,
         "forecast": expected,
@@ -148,11 +149,22 @@ def _environment(job: Job) -> dict[str, Any]:
         {
             "plan": plan.model_dump(),
             "seed": job.recipe.train.seed,
-            "base": job.manifest.base.model_dump(),
-            "weights_sha256": job.base.weights_sha256,
+            "base": _base(job),
             "gpu": torch.cuda.get_device_name() if plan.device == "cuda" else None,
         }
     )
+
+
+def _base(job: Job) -> dict[str, Any]:
+    """Return which base model it was: for the record, and for the model card."""
+    entry, source = catalogue().get(job.base.name), job.manifest.base.source
+    return {
+        **job.manifest.base.model_dump(),
+        "fetched_from": job.base.source,
+        "weights_sha256": job.base.weights_sha256,
+        "hub_id": None if Path(source).is_absolute() else source,
+        "licence": entry.licence if entry else None,
+    }
 
 
 def _fit(job: Job, folder: RunFolder, look: Look, note: Note) -> FitResult:
@@ -242,6 +254,7 @@ def _finish(
             **report,
             "trainable_parameters": sum(p.numel() for p in job.trainable.values()),
             "total_parameters": sum(p.numel() for p in job.base.model.parameters()),
+            "learning_rate": job.learning_rate,
             "seconds": result.seconds,
             "examples_per_s": result.examples_per_s,
             "steps": result.steps,

@@ -52,7 +52,15 @@ class TestForms:
     def test_the_rest_has_defaults(self):
         recipe = load_recipe(LEAST)
         assert (recipe.model, recipe.method.name, recipe.train) == ("minilm", "lora", TrainSpec())
-        assert recipe.train.epochs == 3
+
+    @pytest.mark.parametrize(
+        ("records", "epochs"),
+        [(64, 15), (800, 8), (2000, 3), (4_459, 3), (33_000, 3), (67_349, 1), (10**6, 1)],
+    )
+    def test_the_passes_follow_from_the_number_of_records(self, records, epochs):
+        assert load_recipe(LEAST).train.with_horizon(records).epochs == epochs
+        given = load_recipe(LEAST, ["train.max_steps=5"]).train
+        assert given.with_horizon(records) == given
 
     @pytest.mark.parametrize(
         "same",

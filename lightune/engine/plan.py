@@ -34,6 +34,8 @@ from lightune.runs.files import write_json
 from lightune.settings import Settings
 
 Dtype = Literal["float32", "bfloat16", "float16"]
+Attention = Literal["lightune", "sdpa", "off"]
+Dropout = Literal["pooled", "torch", "off"]
 PRECISIONS: dict[str, Dtype] = {"fp32": "float32", "bf16": "bfloat16", "fp16": "float16"}
 
 BFLOAT16_MUST_WIN_BY = 1.3
@@ -47,9 +49,9 @@ class Plan(Settings):
     """`cpu`, `cuda` or `mps`."""
     dtype: Dtype = "float32"
     """Format of frozen weights and activations; trained weights are always float32."""
-    attention: Literal["lightune", "sdpa", "off"] = "sdpa"
+    attention: Attention = "sdpa"
     """`lightune` is nn/attention.py; `off` leaves the model's own."""
-    dropout: Literal["pooled", "torch", "off"] = "torch"
+    dropout: Dropout = "torch"
     """Where dropout's random numbers come from."""
     lowrank: bool = True
     """Whether low-rank layers use their own backward pass."""
@@ -95,15 +97,17 @@ def machine_plan(
             found=f"device {device}",
             mend="`precision: auto`, or `bf16`",
         )
+    kernel: Attention = "sdpa"
+    dropout: Dropout = "torch"
+    timings: dict[str, float] = {}
     if device == "cpu":
         timings = _timings(measure, threads, cache)
         dtype = PRECISIONS.get(precision) or _fastest_dtype(timings)
         kernel = _fastest_attention(timings, dtype)
         dropout = "pooled"
     else:
-        timings, kernel, dropout = {}, "sdpa", "torch"
         dtype = PRECISIONS.get(precision) or _device_dtype(device)
-    forced = {"sdpa": "sdpa", "matmul": attention.NAME, "off": "off"}
+    forced: dict[str, Attention] = {"sdpa": "sdpa", "matmul": "lightune", "off": "off"}
     return Plan(
         device=device,
         dtype=dtype,
@@ -133,12 +137,12 @@ def _fastest_dtype(timings: dict[str, float]) -> Dtype:
     return "bfloat16" if faster >= BFLOAT16_MUST_WIN_BY else "float32"
 
 
-def _fastest_attention(timings: dict[str, float], dtype: Dtype) -> str:
+def _fastest_attention(timings: dict[str, float], dtype: Dtype) -> Attention:
     plain, fused = (
         sum(timings[f"{kernel} {dtype} {length}"] for length in ATTENTION_LENGTHS)
         for kernel in ("plain", "fused")
     )
-    return attention.NAME if plain < fused else "sdpa"
+    return "lightune" if plain < fused else "sdpa"
 
 
 # What is timed. Sizes are those of a small encoder's step: large enough to fill the cores.

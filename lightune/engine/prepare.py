@@ -17,6 +17,7 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
+from transformers import PreTrainedModel
 
 from lightune.engine.plan import Plan
 from lightune.nn import attention
@@ -81,7 +82,7 @@ def prepare(model: nn.Module, plan: Plan, float32_modules: Iterable[str] = ()) -
 
 def _choose_attention(prepared: Prepared) -> None:
     wanted = prepared.plan.attention
-    if wanted == "off" or not hasattr(prepared.model, "set_attn_implementation"):
+    if wanted == "off" or not isinstance(prepared.model, PreTrainedModel):
         return
     attention.register()
     try:

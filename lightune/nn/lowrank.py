@@ -85,8 +85,9 @@ class LowRankLinear(nn.Module):
     def __init__(self, base: nn.Module, rank: int, scale: float, dropout: float = 0.0) -> None:
         super().__init__()
         width_in, width_out = shape(base)
-        self.base, self.scale, self.dropout = base, scale, dropout
-        device = base.weight.device
+        self.base: Any = base  # nn.Linear or Conv1D: both have weight and bias
+        self.scale, self.dropout = scale, dropout
+        device = self.base.weight.device
         self.A = nn.Parameter(torch.empty(rank, width_in, device=device))
         self.B = nn.Parameter(torch.zeros(width_out, rank, device=device))
         nn.init.kaiming_uniform_(self.A, a=math.sqrt(5))

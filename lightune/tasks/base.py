@@ -68,7 +68,7 @@ class Task(Settings, ABC):
     """The metric that picks the best checkpoint; higher is better."""
 
     def columns(self) -> dict[str, str | list[str] | None]:
-        """Return `{field: the column or columns the user named}`; None where it is to be guessed."""
+        """Return `{field: the column or columns the user named}`; None where they are guessed."""
         return {field.name: getattr(self, field.name) for field in self.fields}
 
     @abstractmethod
@@ -110,6 +110,10 @@ class Task(Settings, ABC):
         self, logits: Tensor, indices: Sequence[int], state: dict[str, Any]
     ) -> list[Prediction]:
         """Turn the logits of some examples into predictions."""
+
+    @abstractmethod
+    def truth(self, records: Sequence[Record], state: dict[str, Any]) -> list[Any]:
+        """Return what the records say, in the form of `Prediction.value`."""
 
     @abstractmethod
     def score(

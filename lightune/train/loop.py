@@ -196,6 +196,7 @@ def fit(
 
 def planned_steps(examples: int, spec: TrainSpec) -> int:
     """Return the optimiser steps of a whole run: `epochs` of them, at most `max_steps`."""
+    spec = spec.with_horizon(examples)
     per_epoch = math.ceil(math.ceil(examples / spec.batch_size) / spec.optimizer.accumulate)
     by_epochs = math.inf if spec.epochs is None else math.ceil(spec.epochs * per_epoch - 1e-9)
     return int(min(by_epochs, spec.max_steps or math.inf))

@@ -23,7 +23,17 @@ from pydantic import (
 from lightune.engine.spec import EngineSpec
 from lightune.settings import Settings
 
-DEFAULT_EPOCHS = 3.0
+DEFAULT_EPOCHS = 3
+"""Passes over the records when there are neither few nor many of them."""
+
+ENOUGH_STEPS = 400
+"""Few records are passed over more often, up to so many optimiser steps …"""
+
+MOST_EPOCHS = 15
+"""… but not more often than this."""
+
+ENOUGH_RECORDS = 100_000
+"""Many records are passed over less often, down to once, when so many were shown in all."""
 
 Share = Annotated[float, Field(ge=0, lt=1)]
 """A part of the whole run."""
@@ -80,7 +90,8 @@ class TrainSpec(Settings):
     model_config = ConfigDict(validate_by_name=True, validate_by_alias=True)
 
     epochs: PositiveFloat | None = None
-    """Passes over the training records, 3 unless max_steps says otherwise; 0.5 is half a pass."""
+    """Passes over the training records; 0.5 is half a pass. Null takes 3, more for few records
+    (up to 15, for 400 optimiser steps) and fewer for many (down to 1, for 100,000 records)."""
     max_steps: PositiveInt | None = None
     """End after so many optimiser steps; with epochs given as well, whichever is reached first."""
     batch_size: PositiveInt = 16
@@ -108,15 +119,20 @@ class TrainSpec(Settings):
 
     @model_validator(mode="before")
     @classmethod
-    def _write_defaults_out(cls, values: Any) -> Any:
-        """Write the default number of epochs out, so that the resolved recipe shows it.
-
-        A nested section with nothing in it (`optimizer:`) stands for its defaults.
-        """
+    def _empty_sections(cls, values: Any) -> Any:
+        """Let a nested section with nothing in it (`optimizer:`) stand for its defaults."""
         if not isinstance(values, dict):
             return values
         nested = ("optimizer", "evaluation", "engine")
-        given = {k: v for k, v in values.items() if v is not None or k not in nested}
-        if given.get("epochs") is None and given.get("max_steps") is None:
-            given["epochs"] = DEFAULT_EPOCHS
-        return given
+        return {k: v for k, v in values.items() if v is not None or k not in nested}
+
+    def with_horizon(self, records: int) -> "TrainSpec":
+        """Return these settings with `epochs` chosen by the number of training records, where
+        neither epochs nor steps are given."""
+        if self.epochs is not None or self.max_steps is not None or not records:
+            return self
+        step_records = self.batch_size * self.optimizer.accumulate
+        for_few = min(MOST_EPOCHS, round(ENOUGH_STEPS * step_records / records))
+        for_many = max(1, round(ENOUGH_RECORDS / records))
+        epochs = max(for_few, min(DEFAULT_EPOCHS, for_many))
+        return self.model_copy(update={"epochs": float(epochs)})
