@@ -87,7 +87,7 @@ class LowRankLinear(nn.Module):
         width_in, width_out = shape(base)
         self.base: Any = base  # nn.Linear or Conv1D: both have weight and bias
         self.scale, self.dropout = scale, dropout
-        device = self.base.weight.device
+        device = self.weight.device
         self.A = nn.Parameter(torch.empty(rank, width_in, device=device))
         self.B = nn.Parameter(torch.zeros(width_out, rank, device=device))
         nn.init.kaiming_uniform_(self.A, a=math.sqrt(5))
