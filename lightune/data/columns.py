@@ -181,11 +181,12 @@ def _absent(table: Table, field: FieldLike, column: str) -> ColumnError:
 
 def _unknown(table: Table, field: FieldLike) -> ColumnError:
     names = list(table.columns)
-    taken = next((name for name in names if name), "COLUMN")
+    usual = {name: cells for name, cells in table.columns.items() if normal(name) not in COMMON}
+    likely = _text_like(usual) if field.kind == "text" else list(usual)[::-1]
     header = "" if table.named else " (it has no header)"
     return ColumnError(
         f"{table.file}: no column is recognised as `{field.name}`",
         found=f"columns{header}: {', '.join(names)}",
-        mend=f"name it under `task`: `{field.name}: {taken}`   "
+        mend=f"name it under `task`: `{field.name}: {(likely or names)[0]}`   "
         f"(recognised: {', '.join(field.guesses[:6])})",
     )

@@ -17,6 +17,7 @@ from collections import Counter
 from collections.abc import Collection, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from typing import Any
 
 from lightune.data.header import looks_like_header, normal
 from lightune.data.spec import DataSpec
@@ -60,11 +61,9 @@ def read_delimited(
         delimiter = spec.delimiter or ("\t" if format == "tsv" else _guess_delimiter(text))
         if format == "csv" and not spec.delimiter and delimiter != ",":
             notes.append(f"{file}: cells are separated by {delimiter!r} (guessed)")
-        reading, quoted = _read(text, file, delimiter, spec.quoting)
+        reading = _read(text, file, delimiter, spec.quoting, notes)
     if reading.error:
         raise reading.error
-    if spec.quoting is None and not quoted and f'{delimiter}"' in text:
-        notes.append(f'{file}: read with quoting off (the " in it do not pair up as quotes)')
     rows, lines = reading.rows, reading.lines
     if reading.blank:
         notes.append(f"{file}: blank lines passed over: {reading.blank}")
@@ -82,25 +81,37 @@ def read_delimited(
     return Table(file, columns, lines, named or bool(spec.columns), notes)
 
 
-def _read(text: str, file: str, delimiter: str, quoting: bool | None) -> tuple[Reading, bool]:
-    """Return the cells and whether `"` was taken as quoting."""
-    opens = '"' in text and re.search(rf'(?:^|{re.escape(delimiter)})"', text, re.MULTILINE)
+def _read(text: str, file: str, delimiter: str, quoting: bool | None, notes: list[str]) -> Reading:
+    """Return the cells by the way of quoting that the file bears out."""
+    between = re.escape(delimiter) + ("" if delimiter == "\t" else " *")
+    opens = '"' in text and re.search(rf'(?:^|{between})"', text, re.MULTILINE)
     if quoting is False or (quoting is None and not opens):
-        return _parse(text, file, delimiter, False), False
-    strict = _parse(text, file, delimiter, True)
+        return _parse(text, file, delimiter)
+    # In `1, "a, b"` the blank is no part of the cell, or its quotes would be.
+    spaced = delimiter != "\t" and f'{delimiter} "' in text
+    strict = _parse(text, file, delimiter, quoting=True, skipinitialspace=spaced)
+    if spaced and strict.error:
+        strict = _parse(text, file, delimiter, quoting=True)
     # Commas stand in texts, tabs do not: a quoted cell with tabs and line breaks is swallowed rows.
     swallowed = strict.tabled and delimiter == "\t"
-    if quoting or not (strict.error or swallowed):
-        return strict, True
-    literal = _parse(text, file, delimiter, False)
-    if not literal.error and len(literal.rows[0]) > 1:
-        return literal, False  # the lines as they stand make a clean table
-    if delimiter == "\t" and strict.error:
-        return literal, False
-    return strict, True
+    if not (strict.error or swallowed):
+        return strict
+    if '\\"' in text and not swallowed:
+        escaped = _parse(text, file, delimiter, quoting=True, escapechar="\\", doublequote=False)
+        if not escaped.error:
+            notes.append(f'{file}: \\" is read as a quotation mark inside a cell')
+            return escaped
+    if quoting:
+        return strict
+    literal = _parse(text, file, delimiter)
+    clean = not literal.error and len(literal.rows[0]) > 1
+    if clean or (delimiter == "\t" and strict.error):
+        notes.append(f'{file}: read with quoting off (the " in it do not pair up as quotes)')
+        return literal
+    return strict
 
 
-def _parse(text: str, file: str, delimiter: str, quoting: bool) -> Reading:
+def _parse(text: str, file: str, delimiter: str, quoting: bool = False, **style: Any) -> Reading:
     # newline="" leaves line breaks as they are, which the csv module wants, and counts each once.
     source = io.StringIO(text, newline="")
     reader = csv.reader(
@@ -108,6 +119,7 @@ def _parse(text: str, file: str, delimiter: str, quoting: bool) -> Reading:
         delimiter=delimiter,
         quoting=csv.QUOTE_MINIMAL if quoting else csv.QUOTE_NONE,
         strict=True,
+        **style,
     )
     rows: list[list[str]] = []
     lines: list[int] = []
@@ -161,19 +173,23 @@ def _ragged(file: str, rows: list[list[str]], lines: list[int], delimiter: str) 
     others = len(rows) - widths[expected] - 1
     more = f", and {others} more such rows" if others else ""
     shown = delimiter.join(rows[first])
-    mend = f"give line {lines[first]} {expected} cells, quoted where they hold {delimiter!r}"
+    mend = f"give line {lines[first]} {_cells(expected)}, quoted where they hold {delimiter!r}"
     if len(rows[first]) == 1 and first:
         mend = (
             f"if line {lines[first]} goes on from the row above it, join the two lines, or quote "
             "the cell that holds the line break"
         )
     elif expected == 1:
-        mend += "; for one text per line: `data: {format: tsv}`"
+        mend = "for one text per line without quotes: `data: {format: tsv}`; otherwise " + mend
     return DataError(
         f"{file}:{lines[first]}: the row has another number of cells than the others",
-        found=f"{len(rows[first])} cells where {expected} were expected: {shown!r:.80}{more}",
+        found=f"{_cells(len(rows[first]))} where {expected} were expected: {shown!r:.80}{more}",
         mend=mend,
     )
+
+
+def _cells(number: int) -> str:
+    return "1 cell" if number == 1 else f"{number} cells"
 
 
 def _guess_delimiter(text: str) -> str:
@@ -220,9 +236,9 @@ def _names(
         if spec.header is None:
             notes.append(f"{file}: has no header (guessed); its columns are called column_1 …")
         return [f"column_{i + 1}" for i in range(width)], False
-    if not sure:
-        notes.append(f"{file}: line {lines[0]} taken as header: {', '.join(rows[0])}")
     names = [cell.strip() or f"column_{i + 1}" for i, cell in enumerate(rows[0])]
+    if not sure:
+        notes.append(f"{file}: line {lines[0]} taken as header: {', '.join(names)}")
     return _distinct(names, file, lines[0]), True
 
 

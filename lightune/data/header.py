@@ -38,16 +38,20 @@ def looks_like_header(rows: Sequence[Sequence[str]], known: Collection[str]) -> 
         return True, True
     if recurs:
         return False, True
-    if any(_NUMBER.fullmatch(cell.strip()) or not cell.strip() for cell in first):
+    filled = [i for i, name in enumerate(names) if name]
+    if any(_NUMBER.fullmatch(first[i].strip()) for i in filled):
         return False, True
-    if len(first) == 1 or not rest or len(set(names)) < len(names):
+    if len(filled) == 1 or not rest or len({names[i] for i in filled}) < len(filled):
         return False, True
-    if any(_is_number_column(rest, i) for i in range(len(first))):
+    # A nameless column is the index of a frame, or cells that nobody filled.
+    if any(not names[i] and not _is_number_column(rest, i) for i in range(len(first))):
+        return False, True
+    if any(_is_number_column(rest, i) and any(row[i] for row in rest) for i in filled):
         return True, True  # words above numbers
-    if all(_NAME.fullmatch(cell.strip()) and len(cell.split()) <= 3 for cell in first):
+    if all(_NAME.fullmatch(first[i].strip()) and len(first[i].split()) <= 3 for i in filled):
         return True, False
     return False, True
 
 
 def _is_number_column(rows: Sequence[Sequence[str]], column: int) -> bool:
-    return all(_NUMBER.fullmatch(row[column].strip()) for row in rows)
+    return all(_NUMBER.fullmatch(row[column].strip() or "0") for row in rows)

@@ -164,8 +164,6 @@ def _brought(source: Any, role: str, splits: list[str], read: Any, notes: list[s
 def _held_out(
     records: list[Record], share: float, seed: int, role: str, notes: list[str]
 ) -> tuple[list[Record], list[Record]]:
-    # Which rows are validated on must not follow from which are tested on, hence another seed.
-    seed = seed if role == "test" else seed + 1_000_003
     # A label that is too rare to be tested stops the run; in validation it may be missing.
     strict = role == "test" and not any(isinstance(label_key(r), tuple) for r in records)
     rest, held = hold_out(records, share, seed, strict=strict)

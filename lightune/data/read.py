@@ -156,4 +156,5 @@ def _seems(text: str) -> str:
         except ValueError:
             return "json"
         return "jsonl"
-    return "tsv" if "\t" in first else "csv"
+    commas = {line.count(",") for line in text.strip().splitlines()[:20]}
+    return "csv" if "\t" not in first and len(commas) == 1 and commas != {0} else "tsv"

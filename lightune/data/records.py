@@ -100,8 +100,6 @@ def label_of(value: Any) -> str | list[str] | None:
         return list(dict.fromkeys(word for word in words if isinstance(word, str)))
     if value is None or value != value:  # NaN
         return None
-    if isinstance(value, float) and value.is_integer():
-        return str(int(value))
     word = str(value).strip()
     whole = _WHOLE.fullmatch(word)
     return whole[1] if whole else _BOOLEANS.get(word, word) or None

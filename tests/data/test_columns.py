@@ -42,6 +42,12 @@ def test_guesses_by_content_are_said(write, load):
     assert "text = 'v2' (also possible: v3" in note
 
 
+def test_a_column_serves_one_field(write, load):
+    rows = "".join(f"{('yes', 'no')[i % 2]},{'ABC'[i % 3]}\n" for i in range(12))
+    made = load(write("a.csv", "text,kind\n" + rows))
+    assert made.records[0].values == {"text": "yes", "label": "A"}
+
+
 def test_two_label_columns_equally_good_are_both_named(write, load):
     rows = "".join(f"{'AB'[i % 2]},{'CD'[i % 2]},text of some length {i}\n" for i in range(8))
     (note,) = [n for n in load(write("a.csv", rows)).notes if "guessed from" in n]
@@ -53,7 +59,7 @@ def test_two_label_columns_equally_good_are_both_named(write, load):
     [
         ("texts,label\na,1\nb,0\n", {"text": "text"}, "train", "texts, label", "`text: texts`"),
         ("text,label\na,1\nb,0\n", {"label": "zzz"}, "train", "text, label", "COLUMN"),
-        ("id,remark,x\n1,a b,c\n2,d e,f\n", {}, "predict", "id, remark, x", "`text: id`"),
+        ("id,remark,x\n1,a b,c\n2,d e,f\n", {}, "predict", "id, remark, x", "`text: remark`"),
         ("id,remark\n1,a b\n", {"text": "review"}, "predict", "id, remark", "COLUMN"),
         ("text\na\nb\n", {}, "train", "columns: text", "`label: text`"),
         ("a b,1\nc d,0\ne,1\n", {"text": "body"}, "train", "no header", "column_2"),
@@ -86,6 +92,10 @@ def test_normal():
         ([["score", "remark"], ["3", "fine"], ["4", "good"]], (True, True)),
         ([["What a wonderful film this was!", "pos"], ["bad", "neg"]], (False, True)),
         ([["hello"], ["you"]], (False, True)),
+        ([["label", "why?"], ["a", "x"], ["label", "y"], ["a", "z"], ["a", "v"]], (False, True)),
+        ([["v1", "v2", ""], ["ham", "hello there", ""], ["spam", "win", ""]], (True, False)),
+        ([["", "v1", "v2"], ["0", "ham", "hello there"], ["1", "spam", "win"]], (True, False)),
+        ([["pos", "", "ok"], ["neg", "fine", "ok, then"]], (False, True)),
         ([["text"], ["you"]], (True, True)),
         ([["ham", "win"]], (False, True)),
     ],

@@ -98,6 +98,23 @@ def test_tsv_with_real_quoting_is_unquoted(write, load):
     assert rows(load(path)) == [('a "b"\nc', "x", 2), ("d", "y", 4)]
 
 
+def test_quotes_behind_a_blank_are_quotes(write, load):
+    path = write("a.csv", 'label, text\n1, "one, two"\n"0", "say ""so"""\n')
+    assert rows(load(path)) == [("one, two", "1", 2), ('say "so"', "0", 3)]
+
+
+def test_quotes_behind_a_backslash_are_said(write, load):
+    made = load(write("a.csv", 'text,label\n"say \\"a, b\\"",1\n"c",0\n'))
+    assert rows(made) == [('say "a, b"', "1", 2), ("c", "0", 3)]
+    assert any("inside a cell" in note for note in made.notes)
+
+
+def test_csv_with_an_open_quote_but_clean_lines(write, load):
+    made = load(write("a.csv", 'text,label\n"a,1\nb,0\n'))
+    assert rows(made) == [('"a', "1", 2), ("b", "0", 3)]
+    assert any("quoting off" in note for note in made.notes)
+
+
 def test_quoting_may_be_said(write, load):
     path = write("a.tsv", 'text\tlabel\n"a"\tx\nb\ty\n')
     assert rows(load(path, quoting=False))[0][0] == '"a"'
@@ -110,17 +127,17 @@ def test_gzip(write, load):
 
 
 def test_cells_longer_than_the_csv_module_allows(write, load):
-    limit = csv.field_size_limit()
+    limit = csv.field_size_limit(1000)
     long = "x" * 200_000
     assert load(write("a.csv", f"text,label\n{long},1\nb,0\n")).records[0].values["text"] == long
-    assert csv.field_size_limit() == limit
+    assert csv.field_size_limit(limit) == 1000
 
 
 @pytest.mark.parametrize(
     ("name", "content", "spec", "where", "found"),
     [
         ("a.csv", "text,label\na,1\nb,1,2\nc,0\n", {}, "a.csv:3", "3 cells where 2"),
-        ("a.csv", 'text,label\n"a\nb",1\nb\nc,0\n', {}, "a.csv:4", "1 cells where 2"),
+        ("a.csv", 'text,label\n"a\nb",1\nb\nc,0\n', {}, "a.csv:4", "1 cell where 2"),
         ("a.tsv", "x\ty\tz\n1\t2\n3\t4\n", {}, "a.tsv:1", "3 cells where 2"),
         ("a.csv", 'text,label\na,1\n"b,1\nc,\n', {"quoting": True}, "a.csv:3", "never closes"),
         ("a.csv", 'text,label\na,1\n"b" c,1\n', {"quoting": True}, "a.csv:3", "expected after"),

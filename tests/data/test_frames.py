@@ -9,6 +9,7 @@ import pyarrow.parquet as pq
 import pytest
 from pydantic import ValidationError
 
+from lightune.data.frames import read_frame
 from lightune.data.spec import DataSpec
 from lightune.errors import DataError
 
@@ -43,6 +44,12 @@ def test_every_frame(load, source):
     assert str(made.empty[0]).endswith(":3")
     assert spec.model_dump()["train"].startswith("<")
     assert len(load(source, need="predict").records) == 3
+
+
+def test_missing_values_are_none():
+    frame = pd.DataFrame({"a": [1.5, np.nan], "b": pd.array([1, None], dtype="Int64")})
+    frame["c"] = pd.to_datetime(["2026-01-01", None])
+    assert all(column[1] is None for column in read_frame(frame).columns.values())
 
 
 def test_class_labels_go_by_their_names(load):

@@ -53,12 +53,12 @@ def test_given_files(write, splits):
     found = splits(
         True,
         train=write("a.csv", CSV),
-        test=write("b.csv", "content,label\ntext 1,b\nnew,a\nnew,b\n"),
+        test=write("b.csv", "content,label\ntext 1,b\ntext 1,b\nnew,a\nnew,b\n"),
         validation=write("c.csv", "sentence,class\nval,a\n"),
     )
-    assert sizes(found) == (100, 1, 3)
-    assert found.report["overlap"]["train/test"] == {"texts": 1, "rows": 1}
-    assert "texts that train has too: 1 row of test" in found.notes
+    assert sizes(found) == (100, 1, 4)
+    assert found.report["overlap"]["train/test"] == {"texts": 1, "rows": 2}
+    assert "texts that train has too: 2 rows of test" in found.notes
     assert found.report["splits"]["test"]["conflicting_texts"] == 1
 
 
@@ -139,17 +139,24 @@ def test_scoring_a_file_takes_the_rows_that_training_tested_on(write, splits, fi
     assert len(load_records(test, DataSpec(), fields, {}, "predict")[0]) == 4
 
 
+def test_scoring_a_folder_takes_its_test_files(write, fields, tmp_path):
+    write("d/train.csv", CSV)
+    write("d/test.csv", "text,label\nnew,a\n")
+    assert len(load_records(str(tmp_path / "d"), DataSpec(), fields, {})[0]) == 1
+    assert len(load_records(str(tmp_path / "d"), DataSpec(), fields, {}, "predict")[0]) == 101
+
+
 def test_report_counts_and_survives_json(write, splits):
-    path = write("a.csv", CSV + "text 1,a\n,a\nx,\n")
+    path = write("a.csv", CSV + "text 1,a\n,a\nx,\ntext 4,a\n")
     report = json.loads(json.dumps(splits(train=path, test=0).report))
     train = report["splits"]["train"]
-    assert train["rows_read"] == 103
-    assert train["rows"] == 101
+    assert train["rows_read"] == 104
+    assert train["rows"] == 102
     assert (train["empty_texts"], train["missing_labels"]) == (1, 1)
-    assert (train["duplicate_texts"], train["conflicting_texts"]) == (1, 1)
+    assert (train["duplicate_texts"], train["conflicting_texts"]) == (2, 1)
     assert train["conflicting_examples"] == [[f"{path}:3", f"{path}:102"]]
-    assert train["labels"] == {"a": 51, "b": 50}
-    assert train["imbalance_ratio"] == pytest.approx(51 / 50)
+    assert train["labels"] == {"a": 52, "b": 50}
+    assert train["imbalance_ratio"] == pytest.approx(52 / 50)
     assert train["characters"] == {"min": 6, "median": 7, "p95": 7, "max": 7}
     assert train["files"] == [path]
 

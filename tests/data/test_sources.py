@@ -4,6 +4,7 @@ leads nowhere."""
 import pytest
 
 from lightune.data.hub import open_hub, split_for
+from lightune.data.load import load_splits
 from lightune.data.read import read_rows, read_tables
 from lightune.data.sources import is_hub, role_of
 from lightune.data.spec import DataSpec
@@ -133,9 +134,14 @@ class TestHub:
             self.asked.append((name, config, revision))
             if "missing" in name:
                 raise datasets.exceptions.DatasetNotFoundError(f"Dataset '{name}' doesn't exist")
-            rows = {"train": ["a", "b"], "test": ["c"]}
+            rows = {"train": ["a", "b", "d", "e"], "test": ["c"]}
             make = datasets.Dataset.from_dict
-            return datasets.DatasetDict({k: make({"text": v}) for k, v in rows.items()})
+            return datasets.DatasetDict(
+                {
+                    k: make({"text": v, "label": ["x", "y", "x", "y"][: len(v)]})
+                    for k, v in rows.items()
+                }
+            )
 
         monkeypatch.setattr(datasets, "load_dataset", load_dataset)
         yield
@@ -144,9 +150,9 @@ class TestHub:
     @pytest.mark.parametrize(
         ("source", "role", "spec", "expected"),
         [
-            ("hf:org/name", "train", {}, ["a", "b"]),
+            ("hf:org/name", "train", {}, ["a", "b", "d", "e"]),
             ("hf:org/name", "test", {}, ["c"]),
-            ("hf:org/name:cfg#train", "test", {}, ["a", "b"]),
+            ("hf:org/name:cfg#train", "test", {}, ["a", "b", "d", "e"]),
             ("hf:org/name", "train", {"split": "test"}, ["c"]),
             ("hf:org/name", None, {}, ["c"]),
         ],
@@ -154,6 +160,11 @@ class TestHub:
     def test_splits(self, source, role, spec, expected):
         assert texts(source, role, revision="v1", **spec) == expected
         assert self.asked == [("org/name", "cfg" if ":cfg" in source else None, "v1")]
+
+    @pytest.mark.parametrize(("source", "rows"), [("hf:org/name", 1), ("hf:org/name#train", 2)])
+    def test_the_test_split_comes_along_unless_one_split_is_asked_for(self, source, rows, fields):
+        assert len(load_splits(DataSpec(train=source), fields, {}).test) == rows
+        assert len(self.asked) == 1
 
     def test_what_the_hub_says_is_passed_on(self):
         with pytest.raises(DataError, match="doesn't exist"):

@@ -83,6 +83,12 @@ def test_every_label_is_on_both_sides(counts):
     assert set(labels(rest)) == set(labels(held)) == set(counts)
 
 
+def test_one_of_each_label_stays_however_large_the_share():
+    rest, held = hold_out(many(a=2, b=3), 0.9, 0)
+    assert labels(rest) == {"a": 1, "b": 1}
+    assert labels(held) == {"a": 1, "b": 2}
+
+
 def test_a_text_with_two_labels_goes_with_the_rarer():
     records = make([(f"t{i}", "a") for i in range(20)] + [("t0", "b"), ("u", "b")])
     rest, held = hold_out(records, 0.2, 0)
@@ -110,8 +116,9 @@ def test_a_label_that_cannot_be_on_both_sides(extra, words):
     assert "rare" not in labels(held)
 
 
-def test_rare_sets_of_labels_are_drawn_together():
-    records = make([(f"t{i}", [f"x{i}", "y"]) for i in range(20)])
+@pytest.mark.parametrize("label", [lambda i: [f"x{i}", "y"], lambda i: f"x{i}|y"])
+def test_rare_sets_of_labels_are_drawn_together(label):
+    records = make([(f"t{i}", label(i)) for i in range(20)])
     rest, held = hold_out(records, 0.2, 0)
     assert (len(rest), len(held)) == (16, 4)
 
