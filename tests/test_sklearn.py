@@ -135,6 +135,7 @@ LABELS = [
     pytest.param(["yes", "no"], id="words"),
     pytest.param([3, -1], id="whole numbers"),
     pytest.param([True, False], id="booleans"),
+    pytest.param(["a10", "a2"], id="words that sort otherwise elsewhere"),
     pytest.param([1.0, 0.0], id="whole floats"),
     pytest.param(["", " padded "], id="odd words"),
     pytest.param(["a|b", "True"], id="words that mean something elsewhere"),

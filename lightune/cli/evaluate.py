@@ -1,15 +1,15 @@
 """`lightune evaluate`: score a run on a labelled file."""
 
-from pathlib import Path
 from typing import Annotated
 
 import typer
 
+from lightune.cli.opened import Columns, RunFolder, opened
 from lightune.cli.output import AsJson, output
 
 
 def evaluate(
-    run: Annotated[Path, typer.Argument(metavar="RUN", help="A run folder.")],
+    run: RunFolder,
     file: Annotated[
         str | None,
         typer.Argument(metavar="[FILE]", help="Labelled data: file, folder, glob or hub set."),
@@ -17,12 +17,13 @@ def evaluate(
     limit: Annotated[
         int | None, typer.Option(min=1, metavar="N", help="Score the first N records only.")
     ] = None,
+    column: Columns = None,
     as_json: AsJson = False,
 ) -> None:
     """Score a run on labelled data, with 95 % intervals.
 
-    A trivial predictor stands beside the scores. The columns are those the run was trained with.
-    Without FILE the run's own test records are scored again.
+    A trivial predictor stands beside the scores. Without FILE the run's own test records are
+    scored again.
 
     \b
     Example:
@@ -30,9 +31,9 @@ def evaluate(
         lightune evaluate runs/mine test.csv --json
     """
     from lightune.cli.scores import scores_table
-    from lightune.run import Run
 
     with output(as_json) as out:
-        report = Run.open(run, note=out.note).evaluate(file, limit=limit)
+        with opened(run, column, out) as finished:
+            report = finished.evaluate(file, limit=limit)
         out.result(report)
         out.show(scores_table(report, file or "Test"))

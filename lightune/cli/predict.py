@@ -9,6 +9,7 @@ from typing import Annotated, Any
 import typer
 
 from lightune.cli import predictions_file
+from lightune.cli.opened import Columns, RunFolder, opened
 from lightune.cli.output import AsJson, Output, output, table
 from lightune.errors import ConfigError, DataError
 
@@ -17,7 +18,7 @@ SHOWN = 50
 
 
 def predict(
-    run: Annotated[Path, typer.Argument(metavar="RUN", help="A run folder.")],
+    run: RunFolder,
     file: Annotated[
         str | None,
         typer.Argument(metavar="[FILE]", help="Data file, or - for one text a line from stdin."),
@@ -33,6 +34,7 @@ def predict(
         Path | None,
         typer.Option(metavar="FILE", help="Write .csv, .tsv, .json or .jsonl; never overwrites."),
     ] = None,
+    column: Columns = None,
     as_json: AsJson = False,
 ) -> None:
     """Label new texts with a trained run.
@@ -46,17 +48,15 @@ def predict(
     given = _input(file, text, text_pair)
     if out:
         predictions_file.check(out)
-    from lightune.run import Run
-
     with output(as_json) as out_:
-        opened = Run.open(run, note=out_.note)
-        predictions = opened.predict(given)
-        texts = predictions_file.texts_of(given, opened.recipe)
+        with opened(run, column, out_) as finished:
+            predictions = finished.predict(given)
+            texts = predictions_file.texts_of(given, finished.recipe)
         if empty := sum(not text.strip(" /") for text in texts):
             out_.note(f"{empty} of {len(texts)} texts are empty: their predictions mean nothing")
         out_.result({"predictions": predictions, "records": len(predictions)})
         if out:
-            rows = predictions_file.rows_of(given, opened.recipe)
+            rows = predictions_file.rows_of(given, finished.recipe)
             predictions_file.write(out, rows, predictions)
             out_.note(f"wrote {len(predictions)} predictions to {out}")
         else:

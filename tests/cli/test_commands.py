@@ -214,6 +214,20 @@ class TestPredict:
         assert (status, "No space left" in err) == (2, True)
         assert list(tmp_path.iterdir()) == []
 
+    def test_a_column_of_another_name_is_named(self, lightune, there, tmp_path):
+        new = write_csv(tmp_path / "new.csv", ["a", "b", "c"], [("x", "good", "bad")])
+        columns = ["--column", "text=b", "--column", "text=c"]
+        status, out, _ = lightune("predict", "run", new, *columns, "--json")
+        assert status == 0
+        found = json.loads(out)["predictions"][0]["scores"]
+        assert found == Run.open("run").predict(["good\nbad"])[0]["scores"]
+        assert "good / bad" in lightune("predict", "run", new, *columns)[1]
+
+    @pytest.mark.parametrize("wrong", ["txt=b", "text", "text=", "=b"])
+    def test_a_column_must_be_of_a_field(self, lightune, there, wrong):
+        status, _, err = lightune("predict", "run", "test.csv", "--column", wrong)
+        assert (status, "--column text=COLUMN" in err.partition("mend:")[2]) == (2, True)
+
     def test_many_rows_are_cut_on_the_terminal_and_it_is_said(self, lightune, there, tmp_path):
         new = write_csv(tmp_path / "new.csv", ["text"], [[f"good {i}"] for i in range(60)])
         out = lightune("predict", "run", new)[1]
