@@ -23,6 +23,7 @@ class Host:
         lie: added to the weights' bytes, while the published hash stays.
         tokens: `Authorization` headers by path.
         redirect: another host's address, to which downloads are sent on.
+        ranges: the `Range` headers that came.
     """
 
     def __init__(self) -> None:
@@ -33,6 +34,7 @@ class Host:
         self.lie = b""
         self.redirect = ""
         self.broken: set[str] = set()
+        self.ranges: list[str] = []
         self.url = ""
 
     def files(self, model_id: str) -> list[tuple[str, bytes]]:
@@ -80,6 +82,8 @@ def _send(handler: BaseHTTPRequestHandler, body: bytes, status: int = 200) -> No
 def _send_file(host: Host, handler: BaseHTTPRequestHandler, name: str, body: bytes) -> None:
     if name.endswith(".safetensors") and host.lie:
         body = body[: -len(host.lie)] + host.lie
+    if asked := handler.headers.get("Range"):
+        host.ranges.append(asked)
     start = int((handler.headers.get("Range") or "bytes=0-").removeprefix("bytes=").rstrip("-"))
     handler.send_response(206 if start else 200)
     handler.send_header("Content-Length", str(len(body) - start))

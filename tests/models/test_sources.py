@@ -165,6 +165,7 @@ def test_a_download_goes_on_where_it_broke_off(alone, tiny, monkeypatch, make_ho
     size = (tiny / "model.safetensors").stat().st_size
     assert ("model.safetensors", size, size) in reports
     assert sum("model.safetensors" in path for path in host.asked) == 2
+    assert "bytes=1000-" in host.ranges, "what had come was not fetched again"
 
 
 def test_revisions_are_kept_apart(alone, tiny, monkeypatch, make_host):
@@ -208,12 +209,19 @@ def test_the_hubs_own_cache_is_used_where_it_lies(alone, tiny, monkeypatch, tmp_
 
 def test_a_silent_host_costs_one_short_wait_per_process(alone, monkeypatch):
     monkeypatch.setenv("HF_HUB_ETAG_TIMEOUT", "0.3")
-    monkeypatch.setattr(fetch, "_knock", lambda endpoint, result: time.sleep(2))
+    knocks = []
+
+    def say_nothing(endpoint: str, result: list[str]) -> None:
+        knocks.append(endpoint)
+        time.sleep(2)
+
+    monkeypatch.setattr(fetch, "_knock", say_nothing)
     start = time.monotonic()
     for name in ("a/b", "c/d", "e/f"):
         with pytest.raises(ModelError, match=r"no answer within 0\.3 s"):
             resolve(name)
     assert time.monotonic() - start < 1.5
+    assert knocks == ["http://127.0.0.1:9"], "asked once per process"
     monkeypatch.delenv("HF_HUB_ETAG_TIMEOUT")
     assert fetch.limit_s() < 5
 
