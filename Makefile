@@ -44,7 +44,7 @@ proof: setup
 	$(BIN)/python -m pytest -m proof --timeout 3600
 
 bench: setup
-	$(BIN)/python benchmarks/run.py
+	$(BIN)/python benchmarks/bench_training.py
 
 lock:
 	test -x $(BIN)/python || $(PYTHON) -m venv .venv

@@ -34,6 +34,7 @@ def command(name: str, method: str, seed: int, train: Path, test: Path, out: str
     """Return the command line of one row."""
     return [
         str(Path(sys.executable).with_name("lightune")), "train", "--json",
+        "--task", "classification",
         "--data", str(train), "--test", str(test), "--model", model_of(name),
         "--method", method, "-s", f"train.seed={seed}", "--out", out,
     ]  # fmt: skip

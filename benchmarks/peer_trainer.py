@@ -68,9 +68,7 @@ def main() -> None:
 
     def encode(texts: list[str], labels: list[str]) -> Dataset:
         padding = False if best else "max_length"
-        encoded = tokenizer(
-            texts, truncation=True, max_length=options.max_length, padding=padding
-        )
+        encoded = tokenizer(texts, truncation=True, max_length=options.max_length, padding=padding)
         return Dataset.from_dict({**encoded, "label": [names.index(label) for label in labels]})
 
     test_texts, test_labels = rows(options.test)
