@@ -18,7 +18,7 @@ LONGEST = 400
 MOST_FIELDS = 12
 
 ORDER = (  # low to high; a file imports its own folder and what stands in a line above its own
-    "errors types settings registry strict_yaml",
+    "errors types settings registry strict_yaml network",
     "nn metrics runs",
     "data models methods tasks",
     "engine adapters",

@@ -2,13 +2,16 @@
 
 Address:    `hf:org/name`, `hf:org/name:config`, and `#split` behind either; a plain `org/name`
             works where no such folder exists.
-Invariants: no code of a data set runs (`datasets` ≥ 4 has no loading scripts).
+Invariants: no code of a data set runs (`datasets` ≥ 4 has no loading scripts). A hub that cannot
+            be reached costs seconds, and what was fetched before is read all the same.
 """
 
 import re
 from functools import lru_cache
+from pathlib import Path
 from typing import Any
 
+from lightune import network
 from lightune.data.frames import read_frame
 from lightune.data.table import Table
 from lightune.errors import DataError
@@ -39,10 +42,13 @@ def open_hub(address: str, revision: str | None) -> tuple[Any, str | None]:
     if match is None:
         raise DataError(
             f"{address}: is not the address of a hub data set",
+            found=repr(address),
             mend="`hf:org/name`, `hf:org/name:config` or `hf:org/name#split`",
         )
     name, config, split = match.groups()
-    if not address.startswith("hf:"):
+    if reason := network.why_no_hub():
+        _check_fetched(address, name, reason)
+    elif not address.startswith("hf:"):
         _check_exists(name, revision)
     import datasets
     from huggingface_hub.errors import HTTPError
@@ -62,6 +68,28 @@ def open_hub(address: str, revision: str | None) -> tuple[Any, str | None]:
             mend="check the address and the network; a data set with configs needs one: "
             f"`hf:{name}:CONFIG`; a mirror is set by HF_ENDPOINT",
         ) from None
+
+
+def _check_fetched(address: str, name: str, reason: str) -> None:
+    """Refuse a data set that is not in the cache of `datasets` while the hub is out of reach.
+
+    `datasets` itself would find it missing only after many retries.
+    """
+    import datasets
+
+    fetched = Path(datasets.config.HF_DATASETS_CACHE) / name.replace("/", "___")
+    if not address.startswith("hf:"):
+        raise DataError(
+            f"{name}: no such file or folder, and as a hub data set it cannot be fetched",
+            found=reason,
+            mend=f"check the path; for a hub data set that was fetched before: `hf:{name}`",
+        )
+    if not fetched.is_dir():
+        raise DataError(
+            f"{address}: the hub cannot be reached, and the data set was not fetched before",
+            found=f"{reason}; nothing in {fetched}",
+            mend="name a file instead, or a mirror of the hub: HF_ENDPOINT=https://…",
+        )
 
 
 def _check_exists(name: str, revision: str | None) -> None:

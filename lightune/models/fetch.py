@@ -2,24 +2,20 @@
 
 Why:        on a closed network a source that does not answer must cost seconds, once, and the
             next source is asked; on a bad network a long download must go on where it broke off.
-Invariants: a host is tried once per process, for at most `limit_s()`, name look-up included. A
-            login token goes only to the host it was meant for, never to where it redirects.
 Errors:     `Unavailable` with the reason in one line. Errors of writing pass through.
+Not here:   whether a host answers at all, and how URLs are opened (`lightune/network.py`).
 """
 
 import hashlib
 import json
-import os
-import ssl
-import threading
 from collections.abc import Callable, Mapping
 from http.client import HTTPException
 from pathlib import Path
 from typing import Any
 from urllib.error import HTTPError
-from urllib.parse import urlsplit
-from urllib.request import HTTPRedirectHandler, HTTPSHandler, OpenerDirector, Request, build_opener
+from urllib.request import Request
 
+from lightune import network
 from lightune.errors import ModelError
 
 Progress = Callable[[str, int, int | None], None]
@@ -28,40 +24,20 @@ Progress = Callable[[str, int, int | None], None]
 _CHUNK = 1 << 20
 _STALL_S = 30.0  # a download without a byte for so long is broken off
 _ATTEMPTS = 4  # in a row without progress
-_answers: dict[str, str] = {}  # endpoint -> why it cannot be reached; empty when it can
 
 
 class Unavailable(ModelError):
     """One source cannot give the model; the next is asked. `problem` is the reason."""
 
 
-def limit_s() -> float:
-    """Return how long a host may take to answer: `HF_HUB_ETAG_TIMEOUT`, by default 4 seconds."""
-    try:
-        return max(0.1, float(os.environ.get("HF_HUB_ETAG_TIMEOUT", "4")))
-    except ValueError:
-        return 4.0
-
-
 def require_reachable(endpoint: str) -> None:
     """Return when the host answers at all.
-
-    A thread asks, because neither a name look-up nor a host with many addresses keeps to a
-    socket's time limit.
 
     Raises:
         Unavailable: it does not.
     """
-    if urlsplit(endpoint).scheme not in ("http", "https"):
-        raise Unavailable(f"{endpoint!r} is not an http(s) address")
-    if endpoint not in _answers:
-        result: list[str] = []
-        thread = threading.Thread(target=_knock, args=(endpoint, result), daemon=True)
-        thread.start()
-        thread.join(limit_s())
-        _answers[endpoint] = result[0] if result else f"no answer within {limit_s():g} s"
-    if _answers[endpoint]:
-        raise Unavailable(f"offline: {urlsplit(endpoint).netloc}: {_answers[endpoint]}")
+    if reason := network.why_unreachable(endpoint):
+        raise Unavailable(reason)
 
 
 def get_json(url: str, headers: Mapping[str, str]) -> Any:
@@ -71,13 +47,15 @@ def get_json(url: str, headers: Mapping[str, str]) -> Any:
         Unavailable: with the status or the reason.
     """
     try:
-        with _opener().open(_request(url, headers), timeout=3 * limit_s()) as response:
+        with network.opener().open(
+            _request(url, headers), timeout=3 * network.limit_s()
+        ) as response:
             return json.loads(response.read())
     except HTTPError as error:
         with error:
             raise Unavailable(_status(error.code)) from None
     except (OSError, HTTPException) as error:
-        raise Unavailable(_reason(error)) from None
+        raise Unavailable(network.reason_of(error)) from None
     except ValueError:
         raise Unavailable("the answer is not JSON") from None
 
@@ -101,14 +79,14 @@ def download(
             if done:
                 request.add_header("Range", f"bytes={done}-")
             try:
-                response = _opener().open(request, timeout=_STALL_S)
+                response = network.opener().open(request, timeout=_STALL_S)
             except HTTPError as error:
                 with error:
                     if error.code < 500:
                         raise Unavailable(f"{target.name}: {_status(error.code)}") from None
                     reason = _status(error.code)
             except (OSError, HTTPException) as error:
-                reason = _reason(error)
+                reason = network.reason_of(error)
             else:
                 with response:
                     if done and response.status != 206:  # the host cannot go on: from the start
@@ -141,39 +119,8 @@ def download(
     return digest.hexdigest()
 
 
-class _KeepTokenHome(HTTPRedirectHandler):
-    """Follows redirects; the login token is not sent to another host."""
-
-    def redirect_request(self, req: Request, *rest: Any) -> Request | None:
-        following = super().redirect_request(req, *rest)
-        if following is not None and following.host != req.host:
-            following.remove_header("Authorization")
-        return following
-
-
-def _opener() -> OpenerDirector:
-    context = ssl.create_default_context()
-    if not context.get_ca_certs() and not os.environ.get("SSL_CERT_FILE"):
-        import certifi  # comes with huggingface-hub; Python on macOS has no certificates of its own
-
-        context.load_verify_locations(certifi.where())
-    return build_opener(_KeepTokenHome(), HTTPSHandler(context=context))
-
-
 def _request(url: str, headers: Mapping[str, str]) -> Request:
     return Request(url, headers={"User-Agent": "lightune", **headers})
-
-
-def _knock(endpoint: str, result: list[str]) -> None:
-    try:
-        request = Request(endpoint, headers={"User-Agent": "lightune"}, method="HEAD")
-        with _opener().open(request, timeout=limit_s()):
-            result.append("")
-    except HTTPError as error:
-        with error:
-            result.append("")  # an answer all the same
-    except (OSError, HTTPException, ValueError) as error:
-        result.append(_reason(error))
 
 
 def _status(code: int) -> str:
@@ -184,8 +131,3 @@ def _status(code: int) -> str:
         429: "too many requests",
     }.get(code, "the host failed" if code >= 500 else "refused")
     return f"HTTP {code}: {meaning}"
-
-
-def _reason(error: BaseException) -> str:
-    cause = getattr(error, "reason", error)
-    return "timed out" if isinstance(cause, TimeoutError) else f"{cause}".strip() or repr(cause)

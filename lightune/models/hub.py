@@ -6,13 +6,13 @@ Respected:  `HF_ENDPOINT`, `HF_HUB_OFFLINE` (and `TRANSFORMERS_OFFLINE`), the lo
             hub's own cache: what other programs have fetched is used where it lies.
 """
 
-import os
 from pathlib import Path
 from urllib.parse import quote
 
 import huggingface_hub
 from huggingface_hub.errors import HFValidationError, LocalEntryNotFoundError
 
+from lightune import network
 from lightune.errors import ModelError
 from lightune.models import fetch
 from lightune.models.fetch import Progress, Unavailable
@@ -49,10 +49,9 @@ def from_hub(model_id: str, revision: str, sha256: str, staged: Path, progress: 
         Unavailable: the hub cannot be reached, has no such model, or has other weights.
         ModelError: the model has no safetensors weights.
     """
-    if _offline():
-        raise Unavailable("offline: HF_HUB_OFFLINE is set")
-    endpoint = (os.environ.get("HF_ENDPOINT") or "https://huggingface.co").rstrip("/")
-    fetch.require_reachable(endpoint)
+    if reason := network.why_no_hub():
+        raise Unavailable(reason)
+    endpoint = network.hub_endpoint()
     token = huggingface_hub.get_token()
     headers = {"Authorization": f"Bearer {token}"} if token else {}
     branch = quote(revision or "main", safe="")
@@ -94,8 +93,3 @@ def require_hash(name: str, found: str, expected: str) -> None:
             f"hash mismatch: {name} is {found[:12] or 'in several parts'} …, "
             f"expected {expected[:12]} …"
         )
-
-
-def _offline() -> bool:
-    values = (os.environ.get(name, "") for name in ("HF_HUB_OFFLINE", "TRANSFORMERS_OFFLINE"))
-    return any(value.upper() in ("1", "ON", "YES", "TRUE") for value in values)

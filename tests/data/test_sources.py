@@ -3,6 +3,7 @@ leads nowhere."""
 
 import pytest
 
+from lightune import network
 from lightune.data.hub import open_hub, split_for
 from lightune.data.load import load_splits
 from lightune.data.read import read_rows, read_tables
@@ -127,6 +128,7 @@ class TestHub:
     def hub(self, monkeypatch):
         import datasets
 
+        monkeypatch.setattr(network, "why_no_hub", lambda: "")
         open_hub.cache_clear()
         self.asked = []
 
@@ -181,6 +183,27 @@ class TestHub:
             texts("reviews/trian")
         assert "hf:reviews/trian" in caught.value.mend
         assert not self.asked
+
+    @pytest.mark.parametrize("source", ["hf:org/name", "org/name"])
+    def test_a_hub_out_of_reach_is_not_asked(self, source, monkeypatch, tmp_path, capfd):
+        import datasets
+
+        monkeypatch.setattr(datasets.config, "HF_DATASETS_CACHE", tmp_path)
+        monkeypatch.setattr(network, "why_no_hub", lambda: "offline: no route to host")
+        with pytest.raises(DataError) as caught:
+            texts(source)
+        assert "no route to host" in caught.value.found
+        assert caught.value.mend
+        assert not self.asked
+        assert capfd.readouterr() == ("", "")
+
+    def test_what_was_fetched_before_is_read_without_the_hub(self, monkeypatch, tmp_path):
+        import datasets
+
+        (tmp_path / "org___name").mkdir()
+        monkeypatch.setattr(datasets.config, "HF_DATASETS_CACHE", tmp_path)
+        monkeypatch.setattr(network, "why_no_hub", lambda: "offline: no route to host")
+        assert texts("hf:org/name") == ["c"]
 
 
 def test_split_that_is_not_there():

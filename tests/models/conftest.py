@@ -10,7 +10,7 @@ from urllib.parse import parse_qs, unquote, urlsplit
 
 import pytest
 
-from lightune.models import fetch
+from lightune import network
 
 COMMIT = "c0ffee"
 
@@ -98,7 +98,7 @@ def _send_file(host: Host, handler: BaseHTTPRequestHandler, name: str, body: byt
 @pytest.fixture
 def make_host(monkeypatch) -> Iterator:
     """Return a function that starts a host; all are stopped at the end of the test."""
-    monkeypatch.setattr(fetch, "_answers", {})
+    monkeypatch.setattr(network, "_answers", {})
     servers = []
 
     def make() -> Host:
@@ -132,7 +132,7 @@ def make_host(monkeypatch) -> Iterator:
 @pytest.fixture
 def alone(monkeypatch, tmp_path) -> Path:
     """An empty cache, and every source unreachable; returns the cache's home."""
-    monkeypatch.setattr(fetch, "_answers", {})
+    monkeypatch.setattr(network, "_answers", {})
     home = tmp_path / "home"
     monkeypatch.setenv("LIGHTUNE_HOME", str(home))
     monkeypatch.setenv("HF_ENDPOINT", "http://127.0.0.1:9")  # the discard port: nobody listens

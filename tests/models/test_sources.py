@@ -13,8 +13,9 @@ from zipfile import ZipFile
 import pytest
 import yaml
 
+from lightune import network
 from lightune.errors import ModelError, ResourceError
-from lightune.models import catalogue, fetch, hub, package, sources, store
+from lightune.models import catalogue, hub, package, sources, store
 from lightune.models.catalogue import Entry, Source, describe
 from lightune.models.folder import SUPPORT_FILES
 from lightune.models.sources import pull, resolve
@@ -215,7 +216,7 @@ def test_a_silent_host_costs_one_short_wait_per_process(alone, monkeypatch):
         knocks.append(endpoint)
         time.sleep(2)
 
-    monkeypatch.setattr(fetch, "_knock", say_nothing)
+    monkeypatch.setattr(network, "_knock", say_nothing)
     start = time.monotonic()
     for name in ("a/b", "c/d", "e/f"):
         with pytest.raises(ModelError, match=r"no answer within 0\.3 s"):
@@ -223,7 +224,7 @@ def test_a_silent_host_costs_one_short_wait_per_process(alone, monkeypatch):
     assert time.monotonic() - start < 1.5
     assert knocks == ["http://127.0.0.1:9"], "asked once per process"
     monkeypatch.delenv("HF_HUB_ETAG_TIMEOUT")
-    assert fetch.limit_s() < 5
+    assert network.limit_s() < 5
 
 
 @pytest.mark.parametrize("touch", [False, True])
