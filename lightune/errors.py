@@ -48,7 +48,7 @@ class ConfigError(LightuneError, ValueError):
 
 
 class ConfigErrors(LightuneError, ValueError):
-    """Several mistakes of one recipe, reported together.
+    """The mistakes of one recipe, reported together; a single one reads as itself.
 
     Args:
         mistakes: at least one error, in the order of the recipe's keys.
@@ -63,10 +63,13 @@ class ConfigErrors(LightuneError, ValueError):
 
     @property
     def problem(self) -> str:
-        return f"{len(self.mistakes)} mistakes in the recipe"
+        several = f"{len(self.mistakes)} mistakes in the recipe"
+        return several if len(self.mistakes) > 1 else self.mistakes[0].problem
 
     @property
     def found(self) -> str:
+        if len(self.mistakes) == 1:
+            return self.mistakes[0].found
         return "; ".join(mistake.problem for mistake in self.mistakes)
 
     @property

@@ -163,10 +163,15 @@ def _read(path: Path) -> Any:
         inside = path / "recipe.yaml"
         raise ConfigError(
             f"{path} is a folder, not a recipe",
+            found=f"in it: {', '.join(sorted(p.name for p in path.iterdir())[:8]) or 'nothing'}",
             mend=f"`{inside}`" if inside.is_file() else "name the YAML file in it",
         ) from None
     except OSError as error:
-        raise ConfigError(f"{path} cannot be read: {error.strerror}") from None
+        raise ConfigError(
+            f"{path} cannot be read",
+            found=str(error.strerror),
+            mend="check its permissions, or name another file",
+        ) from None
 
 
 def _whole(section: str, value: Any) -> Any:
@@ -183,7 +188,11 @@ def _change(text: str) -> tuple[str, Any]:
     """Read one override of the command line: `a.b=c`, c in YAML."""
     key, equals, value = text.partition("=")
     if not (equals and key.strip()):
-        raise ConfigError(f"-s {text}: not of the form key=value", mend="-s method.rank=16")
+        raise ConfigError(
+            f"-s {text}: not of the form key=value",
+            found=f"no `=` in {text!r}" if not equals else f"no key in {text!r}",
+            mend="-s method.rank=16",
+        )
     return key.strip(), strict_yaml.read(value, f"-s {text}")
 
 
@@ -199,7 +208,11 @@ def _set(sections: dict[str, Any], dotted: str, value: Any) -> None:
     for key in path:
         inner = node.get(here)
         if (inner is not None and not isinstance(inner, Mapping | Settings)) or section == "model":
-            raise ConfigError(f"-s {dotted}: `{here}` has no keys", found=_brief(inner))
+            raise ConfigError(
+                f"-s {dotted}: `{here}` has no keys",
+                found=_brief(inner),
+                mend=f"-s {dotted.rpartition('.')[0]}={value}",
+            )
         node[here] = dict(_whole(here, inner) or {})
         here, node = key, node[here]
     node[here] = value
@@ -258,7 +271,11 @@ def _known(key: str) -> None:
     for section, spec in (("train", TrainSpec), ("data", DataSpec)):
         if key in keys(spec):
             mend = f"it belongs under `{section}`: `{section}: {{{key}: …}}`"
-    raise ConfigError(f"{key}: unknown key", mend=f"did you mean `{near[0]}`?" if near else mend)
+    raise ConfigError(
+        f"{key}: unknown key",
+        found=f"a section {key!r} in the recipe",
+        mend=f"did you mean `{near[0]}`?" if near else mend,
+    )
 
 
 def _section(spec: type[S], values: Any, section: str) -> S:
@@ -281,7 +298,7 @@ def _named(section: str, values: Any) -> Any:
         known = registry.scan(package)
         raise ConfigError(
             f"{section}: no {section} is named",
-            found=_brief(name) if name else "",
+            found=_brief(name) if name else f"keys: {', '.join(map(str, rest)) or 'none'}",
             mend=f"`{section}: {next(iter(known))}`; known: {', '.join(known)}",
         )
     return _section(registry.find(package, name, section), rest, section)
@@ -302,7 +319,12 @@ def _model(value: Any) -> str:
 def _data(values: Any) -> DataSpec:
     spec = _section(DataSpec, values, "data")
     if spec.train is None:
-        raise ConfigError("data.train: no training data is named", mend="`data: reviews.csv`")
+        given = [key for key, value in dict(values).items() if value is not None]
+        raise ConfigError(
+            "data.train: no training data is named",
+            found=f"keys of `data`: {', '.join(map(str, given)) or 'none'}",
+            mend="`data: reviews.csv`, or on the command line: --data FILE",
+        )
     return spec
 
 

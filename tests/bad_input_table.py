@@ -20,7 +20,6 @@ class Case:
         words: all must be in the message, and `mend` of them behind `mend:`.
         data: content of `{data}`, where the mistake is in the data.
         recipe: sections of `{recipe}` that differ from one that works.
-        found: whether there is more to be found than the problem already says.
     """
 
     name: str
@@ -29,7 +28,6 @@ class Case:
     mend: tuple[str, ...] = ()
     data: str | bytes | None = None
     recipe: dict | None = None
-    found: bool = True
 
 
 TRAIN = "train --task classification --model {home}/tiny --data {data} --out {out}"
@@ -43,7 +41,7 @@ CASES = [
         ("good.csv",),
     ),
     Case("missing recipe", "train {home}/god.yaml --out {out}", ("god.yaml",), ("good.yaml",)),
-    Case("recipe is a folder", "train {home}/folder --out {out}", ("folder",), found=False),
+    Case("recipe is a folder", "train {home}/folder --out {out}", ("folder",)),
     Case(
         "recipe is no YAML",
         RECIPE,
@@ -127,7 +125,6 @@ CASES = [
         ("modle",),
         ("`model`",),
         recipe={"modle": "minilm"},
-        found=False,
     ),
     Case(
         "all mistakes at once",
@@ -154,7 +151,6 @@ CASES = [
         ("method.rank",),
         ("-s method.rank=16",),
         recipe={},
-        found=False,
     ),
     Case(
         "unknown task",
@@ -225,7 +221,6 @@ CASES = [
         ("data.train",),
         ("data:",),
         recipe={"data": {}},
-        found=False,
     ),
     Case(
         "start from a run that is none",
@@ -254,7 +249,6 @@ CASES = [
         ("good.csv",),
         (),
         recipe={},
-        found=False,
     ),
     Case(
         "prediction file lacks the text column",
@@ -281,5 +275,5 @@ CASES = [
         "run folder that is none", "predict {home}/folder --text x", ("folder", "recipe.yaml"), ()
     ),
     Case("run folder that is missing", "predict {home}/rnu --text x", ("rnu",), ("run",)),
-    Case("data file not a run", "predict {home}/good.csv --text x", ("good.csv",), found=False),
+    Case("data file not a run", "predict {home}/good.csv --text x", ("good.csv",)),
 ]

@@ -367,3 +367,12 @@ def test_reading_this_module_needs_no_torch():
         "assert 'torch' not in sys.modules and 'transformers' not in sys.modules"
     )
     subprocess.run([sys.executable, "-c", code], check=True, timeout=60)
+
+
+def test_one_mistake_reads_as_itself():
+    with pytest.raises(ConfigErrors) as caught:
+        load_recipe({"task": "classification", "data": "x.csv", "train": {"epochs": -1}})
+    (mistake,) = caught.value.mistakes
+    error = caught.value
+    assert (error.problem, error.found, error.mend) == tuple(mistake.args)
+    assert str(error) == str(mistake)

@@ -64,7 +64,11 @@ class RunFolder:
                 sync_folder(path.parent)
         except (FileExistsError, NotADirectoryError):
             check_free(path)
-            raise RunError(f"{path} was made by another process just now") from None
+            raise RunError(
+                f"{path} was made by another process just now",
+                found="a folder of that name",
+                mend="choose another folder: --out DIR",
+            ) from None
         return cls(path)
 
     @classmethod
@@ -190,7 +194,11 @@ class RunFolder:
             else:
                 value = json.loads(file.read_text(encoding="utf-8"))
         except FileNotFoundError:
-            raise RunError(f"{file} is missing") from None
+            raise RunError(
+                f"{file} is missing",
+                found=_listing(file.parent),
+                mend="copy the folder again from where it came",
+            ) from None
         except ValueError as error:  # a ConfigError of YAML is one as well
             raise _damaged(file, str(error).splitlines()[0]) from None
         if not isinstance(value, Mapping):
@@ -216,6 +224,7 @@ def check_free(path: str | Path) -> None:
         if parent.exists() and not parent.is_dir():
             raise RunError(
                 f"{path} cannot be made: {parent} is a file",
+                found=f"a file of {parent.stat().st_size:,} bytes",
                 mend="choose another folder: --out DIR",
             )
 
@@ -250,7 +259,7 @@ def _listing(path: Path) -> str:
 
 def _no_such(path: Path) -> RunError:
     if path.exists():
-        return RunError(f"{path} is a file, not a run folder", mend=f"`{path.parent}`, perhaps")
+        return _a_file(path)
     around = path.parent if path.parent.is_dir() else Path(".")
     runs = sorted(folder.name for folder in around.iterdir() if (folder / RECIPE).is_file())
     near = get_close_matches(path.name, runs, n=1, cutoff=0.4) or runs[-1:]
@@ -258,6 +267,17 @@ def _no_such(path: Path) -> RunError:
         f"there is no run folder {path}",
         found=f"runs in {around}: {', '.join(runs[:8]) or 'none'}",
         mend=f"did you mean `{around / near[0]}`?" if near else "`lightune train` makes one",
+    )
+
+
+def _a_file(path: Path) -> RunError:
+    inside = next((folder for folder in path.parents if (folder / RECIPE).is_file()), None)
+    return RunError(
+        f"{path} is a file, not a run folder",
+        found=f"a file of {path.stat().st_size:,} bytes",
+        mend=f"name the run it is in: `{inside}`"
+        if inside
+        else "name the folder that `lightune train --out` wrote, and the file behind it",
     )
 
 

@@ -126,7 +126,8 @@ class TestOpen:
         (tmp_path / "other").mkdir()
         for path, problem, mend in (
             ("min", "there is no run folder", "mine"),
-            ("file", "is a file", str(tmp_path)),
+            ("file", "is a file", "lightune train"),
+            ("mine/eval.json", "is a file", str(tmp_path / "mine")),
             ("other", "is not a run folder", "lightune train"),
             ("a/b/c", "there is no run folder", "lightune train"),
         ):
