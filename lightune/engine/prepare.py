@@ -32,8 +32,8 @@ class Prepared:
     Attributes:
         model: the same object, moved and cast in place.
         plan: what was put into effect.
-        pairs: (float32 master, low-precision image in the model) of trained existing weights;
-            empty in float32.
+        pairs: (float32 master, low-precision image in the model) of trained existing weights,
+            both on the plan's device; empty in float32.
         notes: what the model does not take, in words.
     """
 
@@ -77,6 +77,8 @@ def prepare(model: nn.Module, plan: Plan, float32_modules: Iterable[str] = ()) -
         for module in whole:
             module.register_forward_pre_hook(_to_float32, with_kwargs=True)
     model.to(plan.device)
+    # the masters have left the model: only their images are in it
+    nn.ParameterList([master for master, _ in prepared.pairs]).to(plan.device)
     return prepared
 
 

@@ -27,7 +27,13 @@ from lightune.models.hashing import base_hash
 from lightune.models.heads import auto_class, configure, labels_of
 from lightune.models.quiet import quiet
 from lightune.models.sources import ignore, resolve
-from lightune.models.tokenizer import check_fit, complete_pad, load_tokenizer, longest
+from lightune.models.tokenizer import (
+    check_fit,
+    complete_pad,
+    complete_segments,
+    load_tokenizer,
+    longest,
+)
 from lightune.nn.surgery import block_paths
 from lightune.types import HeadSpec
 
@@ -117,6 +123,7 @@ def load(
         notes.append(f"new, random under seed {seed}, to be trained: {', '.join(new_modules)}")
     notes += _notes_of_tensors(model, info)
     notes += complete_pad(tokenizer, model.config)
+    notes += complete_segments(tokenizer, model.config)
     check_fit(tokenizer, model)
     max_length, said = longest(model, tokenizer)
     model.config.use_cache = False  # classification and training never decode step by step

@@ -1,7 +1,8 @@
 """A model's tokenizer: loaded without foreign code, with a pad token, and no longer than it may.
 
 Invariants: every id the tokenizer can give has a row in the embeddings; `pad_token_id` is set on
-            the tokenizer and on the configuration, and equal.
+            the tokenizer and on the configuration, and equal; a model that was trained to tell the
+            two texts of a pair apart by `token_type_ids` is given them.
 Not here:   turning records into token ids (`tasks/`).
 """
 
@@ -77,6 +78,23 @@ def _is_complete(folder: Path) -> bool:
         return False
     generic = ("TokenizersBackend", "PreTrainedTokenizerFast")
     return read_json(settings).get("tokenizer_class") in generic
+
+
+def complete_segments(tokenizer: Any, config: PreTrainedConfig) -> list[str]:
+    """Let the tokenizer say which of two texts a token is of, where the model reads that.
+
+    A generic tokenizer class (`PreTrainedTokenizerFast`) leaves `token_type_ids` out unless its
+    settings ask for them; BERT would then read a pair as one text. Returns a note if so.
+    """
+    kinds = getattr(config, "type_vocab_size", None) or 0
+    names = list(tokenizer.model_input_names)
+    if kinds < 2 or "token_type_ids" in names:
+        return []
+    pair = tokenizer("a", "a", return_token_type_ids=True).get("token_type_ids") or [0]
+    if max(pair) == 0 or max(pair) >= kinds:
+        return []
+    tokenizer.model_input_names = [*names, "token_type_ids"]
+    return ["the tokenizer's settings leave out which of two texts a token is of: it is added"]
 
 
 def complete_pad(tokenizer: Any, config: PreTrainedConfig) -> list[str]:

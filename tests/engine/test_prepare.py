@@ -74,6 +74,21 @@ def test_trained_copies_become_masters_with_images(model):
     assert torch.equal(image, master.bfloat16())
 
 
+def test_masters_go_to_the_device_with_their_images(model, monkeypatch):
+    """On a GPU the optimiser would otherwise meet a master in the machine's own memory."""
+    path = "bert.encoder.layer.1.output.dense.weight"
+    train_copies(model, [path], "tensors")
+    moved = {}
+
+    def to(module, device):
+        moved.update({id(p): device for p in module.parameters()})
+
+    monkeypatch.setattr(nn.Module, "to", to)
+    prepared = prepare(model, BF16.model_copy(update={"device": "cuda"}))
+    ((master, image),) = prepared.pairs
+    assert (moved[id(master)], moved[id(image)]) == ("cuda", "cuda")
+
+
 def test_tied_weights_stay_tied(model):
     model.bert.pooler.dense.weight = model.bert.encoder.layer[0].attention.self.query.weight
     prepare(model, BF16)

@@ -212,6 +212,38 @@ def test_a_tokenizer_made_by_the_user_is_taken_from_its_file(folders):
     assert [ids[0] for ids in base.tokenizer(TEXTS).input_ids] == [bos, bos]
 
 
+@pytest.mark.parametrize(
+    ("family", "kinds", "said"),
+    [("bert", 2, True), ("bert", 1, False), ("distilbert", None, False)],
+)
+def test_a_generic_tokenizer_tells_two_texts_apart_for_a_model_that_does(
+    tmp_path, family, kinds, said
+):
+    folder = save_tiny(tmp_path / "m", family)
+    settings = json.loads((folder / "tokenizer_config.json").read_text())
+    settings.pop("model_input_names", None)
+    settings["tokenizer_class"] = "TokenizersBackend"
+    (folder / "tokenizer_config.json").write_text(json.dumps(settings))
+    if kinds == 1:
+        config = json.loads((folder / "config.json").read_text()) | {"type_vocab_size": 1}
+        (folder / "config.json").write_text(json.dumps(config))
+        weights = load_file(folder / "model.safetensors")
+        name = "embeddings.token_type_embeddings.weight"
+        save_file(
+            weights | {name: weights[name][:1].contiguous()},
+            folder / "model.safetensors",
+            metadata={"format": "pt"},
+        )
+    base = load(str(folder), HEAD)
+    pair = base.tokenizer("good", "film bad")
+    assert any("which of two texts" in note for note in base.notes) is said
+    assert ("token_type_ids" in pair) is said
+    if said:
+        assert sorted(set(pair["token_type_ids"])) == [0, 1]
+        batch = base.tokenizer(["good"], ["film bad"], return_tensors="pt")
+        assert torch.isfinite(base.model(**batch).logits).all()
+
+
 def test_a_pad_token_of_the_configuration_that_differs_is_said(tmp_path):
     folder = save_tiny(tmp_path / "m", "bert")
     path = folder / "config.json"
