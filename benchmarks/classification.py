@@ -61,8 +61,8 @@ def run(name: str, method: str, seed: int, work: Path) -> dict:
         "metrics": {key: value["value"] for key, value in summary["metrics"].items()},
         **{key: summary[key] for key in kept},
         "baseline": summary["baselines"],
-        "versions": environment.get("versions"),
-        "cpu": environment.get("machine", {}).get("cpu"),
+        "versions": environment["packages"],
+        "cpu": environment["cpu"],
     }
 
 
@@ -77,7 +77,9 @@ def main() -> None:
     lines = RESULTS.read_text().splitlines() if RESULTS.exists() else []
     done = {(r["data"], r["method"], r["seed"]) for r in map(json.loads, lines)}
     names = [options.only] if options.only else list(text_sets.SETS)
-    rows = [(n, m, s) for s in range(options.seeds) for n in names for m in METHODS]
+    first = [(name, method, 0) for method in METHODS for name in names]
+    rest = [(n, m, s) for m in METHODS for s in range(1, options.seeds) for n in names]
+    rows = first + rest
     for row in rows:
         if row in done:
             continue

@@ -16,7 +16,6 @@ import contextlib
 import hashlib
 import json
 import platform
-import statistics
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -160,14 +159,14 @@ PROBES = tuple(
 
 
 def measure_here(probe: str) -> float:
-    """Return the median seconds of one probe on this machine."""
+    """Return the seconds of one probe on this machine."""
     kind, dtype_name, *length = probe.split()
     dtype = getattr(torch, dtype_name)
     generator = torch.Generator().manual_seed(0)
     if kind == "product":
         x = torch.randn(512, 384, generator=generator).to(dtype)
         weight = torch.randn(1536, 384, generator=generator).to(dtype)
-        return _median(lambda: nn.functional.linear(x, weight))
+        return _fastest(lambda: nn.functional.linear(x, weight))
     shape = (2048 // int(length[0]), 12, int(length[0]), 32)
     q, k, v = (torch.randn(shape, generator=generator).to(dtype).requires_grad_() for _ in range(3))
 
@@ -178,16 +177,17 @@ def measure_here(probe: str) -> float:
         return nn.functional.scaled_dot_product_attention(q, k, v, scale=0.2)
 
     run = plain if kind == "plain" else fused
-    return _median(lambda: run().sum().backward())
+    return _fastest(lambda: run().sum().backward())
 
 
-def _median(step: Callable[[], object], rounds: int = 5) -> float:
+def _fastest(step: Callable[[], object], rounds: int = 7) -> float:
+    """Return the shortest time of some rounds: other work on the machine only ever adds to it."""
     seconds = []
-    for _ in range(rounds + 2):
+    for _ in range(rounds):
         start = time.perf_counter()
         step()
         seconds.append(time.perf_counter() - start)
-    return statistics.median(seconds[2:])
+    return min(seconds)
 
 
 def _timings(measure: Measure | None, threads: int, cache: Path | None) -> dict[str, float]:
