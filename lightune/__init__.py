@@ -7,7 +7,9 @@
 Importing this package does nothing else: torch loads with the first name that needs it.
 """
 
+import sys
 from importlib import import_module
+from types import ModuleType
 from typing import Any
 
 __version__ = "0.1.0"
@@ -16,10 +18,29 @@ _PUBLIC = {
     "LightuneError": "lightune.errors",
     "Recipe": "lightune.recipe",
     "Run": "lightune.run",
-    "train": "lightune.pipeline",
 }
 
 __all__ = ["LightuneError", "Recipe", "Run", "__version__", "train"]
+
+
+class _Package(ModuleType):
+    """This package, with `train` always the function.
+
+    Python sets a package's attribute to each folder in it that is imported, so that without this
+    `lightune.train` would be the function until the folder `train/` is first imported, and that
+    folder ever after.
+    """
+
+    @property
+    def train(self) -> Any:
+        return import_module("lightune.pipeline").train
+
+    @train.setter
+    def train(self, folder: ModuleType) -> None:
+        """Leave the folder where `import` looks for it, in `sys.modules`, and only there."""
+
+
+sys.modules[__name__].__class__ = _Package
 
 
 def __getattr__(name: str) -> Any:

@@ -35,7 +35,7 @@ from lightune.train.forecast import forecast
 from lightune.train.loop import FitResult, fit, planned_steps
 from lightune.train.memory import peak_rss_mb
 from lightune.train.progress import Look, Progress
-from lightune.train.trackers import open_trackers
+from lightune.train.trackers import check_installed, open_trackers
 
 Note = Callable[[str], None]
 
@@ -133,6 +133,7 @@ def _resolve(
         note(sentence)
     if Path(resolved.model).is_dir():
         resolved = load_recipe(resolved, {"model": str(Path(resolved.model).resolve())})
+    check_installed(resolved.train.trackers)
     return resolved
 
 

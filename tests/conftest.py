@@ -1,4 +1,6 @@
-"""What all tests share: the real base model, fetched once into the user's own cache."""
+"""What all tests share: the real base model, fetched once into the user's cache, and tiny ones."""
+
+from functools import cache
 
 import pytest
 
@@ -15,3 +17,12 @@ def minilm() -> str:
     except (ModelError, ResourceError) as error:
         pytest.skip(f"minilm cannot be fetched: {error}")
     return "minilm"
+
+
+@pytest.fixture(scope="session")
+def tiny(tmp_path_factory):
+    """Return a function from a family to the folder of its tiny random model."""
+    from lightune.models.tiny import save_tiny
+
+    there = tmp_path_factory.mktemp("tiny")
+    return cache(lambda family: save_tiny(there / family, family))

@@ -19,6 +19,7 @@ import time
 from collections.abc import Mapping, Sequence
 from contextlib import redirect_stdout
 from importlib import import_module
+from importlib.util import find_spec
 from pathlib import Path
 from types import ModuleType
 from typing import Any, Protocol
@@ -114,6 +115,17 @@ TRACKERS: dict[str, type[Tracker]] = {
     "mlflow": MLflow,
     "trackio": Trackio,
 }
+
+
+def check_installed(names: Sequence[str]) -> None:
+    """Look for the trackers' packages, before any work is done.
+
+    Raises:
+        MissingExtra: a tracker's package is not installed.
+    """
+    for name in names:
+        if find_spec(name) is None:
+            raise MissingExtra.of(name, extra="track", purpose=TRACKERS[name].__name__)
 
 
 def open_trackers(names: Sequence[str], folder: Path, settings: Mapping[str, Any]) -> list[Tracker]:
