@@ -114,14 +114,7 @@ def assemble(recipe: Recipe, note: Note) -> Job:
         LightuneError: whatever is wrong with the data, the model, the method or their fit.
     """
     task, spec = recipe.task, recipe.train
-    splits = load_splits(
-        recipe.data,
-        task.fields,
-        task.columns(),
-        seed=spec.seed,
-        want_validation=spec.evaluation.early_stopping is not None,
-        multi_label=bool(getattr(task, "multi_label", False)),
-    )
+    splits = splits_of(recipe)
     _tell(splits.notes, note)
     recipe = replace(recipe, train=spec.with_horizon(len(splits.train)))
     state = task.learn(splits.train)
@@ -150,6 +143,24 @@ def assemble(recipe: Recipe, note: Note) -> Job:
             add_lengths(splits.report, name, lengths, max_length, dropped)
             job.examples[name] = examples
     return job
+
+
+def splits_of(recipe: Recipe) -> Splits:
+    """Read and split the recipe's data, the same way each time.
+
+    Raises:
+        DataError: the data cannot be read, or cannot train this task.
+    """
+    task, spec = recipe.task, recipe.train
+    return load_splits(
+        recipe.data,
+        task.fields,
+        task.columns(),
+        seed=spec.seed,
+        want_validation=spec.evaluation.needs_records,
+        multi_label=task.several_labels(),
+        check=task.check,
+    )
 
 
 def reload(folder: RunFolder, recipe: Recipe, note: Note, force: bool = False) -> Predictor:

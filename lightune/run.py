@@ -13,9 +13,11 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from lightune.data.load import load_records, load_splits
+from lightune.data.columns import ColumnError, Mapped, Trained, known_names
+from lightune.data.load import load_records
+from lightune.data.read import read_tables
 from lightune.data.spec import DataSpec
-from lightune.errors import RunError
+from lightune.errors import ConfigError, DataError, RunError
 from lightune.evaluate.custom import Metric, add_metrics
 from lightune.recipe import Recipe, load_recipe
 from lightune.runs.folder import RunFolder
@@ -96,6 +98,7 @@ class Run:
         data: Any = None,
         limit: int | None = None,
         metrics: Mapping[str, Metric] | None = None,
+        columns: Mapped | None = None,
     ) -> dict[str, Any]:
         """Score the run on labelled data.
 
@@ -104,6 +107,8 @@ class Run:
                 records of the recipe again, held out as they were.
             limit: only the first so many records.
             metrics: further metrics, name -> `f(truth, predicted) -> number`.
+            columns: field -> the column or columns of `data` that hold it. What is left out is
+                read from the columns that training read, else guessed, and said.
 
         Returns:
             `{"metrics": {name: {"value", "low", "high"}}, "records", "tables", "baselines"}`.
@@ -111,20 +116,31 @@ class Run:
         Raises:
             DataError: the data cannot be read, or has labels that training did not know.
         """
-        records = self._test_records() if data is None else self._read(data, "train")
+        if data is None and columns:
+            raise ConfigError(
+                "columns are those of the data to score, and none is given",
+                found=f"columns of: {', '.join(columns)}",
+                mend="name the data too, or leave `columns` out",
+            )
+        records = self._test_records() if data is None else self._read(data, "train", columns)
         scores, _ = score(self.predictor, records[:limit], metrics)
         return as_json(scores, len(records[:limit]))
 
-    def predict(self, data: Any) -> list[dict[str, Any]]:
+    def predict(self, data: Any, columns: Mapped | None = None) -> list[dict[str, Any]]:
         """Return one prediction per text or row, in order.
 
         Args:
-            data: a text, a list of texts or of pairs of texts; or a `Path`, frame or list of dicts.
+            data: a text, a list of texts or of pairs of texts; a `Path`, frame or list of dicts;
+                or what `records` returned.
+            columns: see `evaluate`.
 
         Returns:
             `{"prediction", "scores": {label: probability}, "file", "line"}` each.
+
+        Raises:
+            DataError: the data cannot be read, or lacks a field that the model needs.
         """
-        records = self._records(data)
+        records = self.records(data, columns)
         predictions = self.predictor.predict(self.predictor.encode(self._unlabelled(records)))
         return [prediction_row(r, p) for r, p in zip(records, predictions, strict=True)]
 
@@ -135,12 +151,37 @@ class Run:
             return np.empty((0, len(self.labels)))
         return np.array([[row["scores"][label] for label in self.labels] for row in rows])
 
-    def _records(self, data: Any) -> list[Record]:
+    def records(self, data: Any, columns: Mapped | None = None) -> list[Record]:
+        """Return the records that `predict` reads from `data`."""
         if isinstance(data, str):
             data = [data]
+        if isinstance(data, Sequence) and all(isinstance(item, Record) for item in data):
+            return list(data)
         if isinstance(data, Sequence) and all(isinstance(item, str | tuple) for item in data):
-            return [_record(item, number) for number, item in enumerate(data, start=1)]
-        return self._read(data, "predict")
+            names = self._text_fields()
+            return [_record(item, number, names) for number, item in enumerate(data, start=1)]
+        return self._read(data, "predict", columns)
+
+    def rows(self, data: Any, columns: Mapped | None = None) -> list[dict[str, Any]]:
+        """Return the rows of `data` by its own column names, in the order of `records`."""
+        fields, named = self.recipe.task.fields, columns or {}
+        known = known_names(fields, named, self._trained())
+        tables = read_tables(data, self._how(), known)
+        return [
+            {name: cells[i] for name, cells in table.columns.items()}
+            for table in tables
+            for i in range(len(table))
+        ]
+
+    def _text_fields(self) -> list[str]:
+        """Return the text fields that the model, trained as it was, reads."""
+        task = self.recipe.task
+        more = task.needed_after(self.predictor.state)
+        return [
+            field.name
+            for field in task.fields
+            if field.kind == "text" and (field.needed_to_predict or field.name in more)
+        ]
 
     def _unlabelled(self, records: Sequence[Record]) -> list[Record]:
         """Return the records without their labels: a file to predict may hold unknown ones."""
@@ -150,33 +191,43 @@ class Run:
             for record in records
         ]
 
-    def _read(self, data: Any, need: str) -> list[Record]:
-        task = self.recipe.task
-        how = self.recipe.data.model_dump(
-            include={"format", "encoding", "delimiter", "quoting", "header", "columns"}
-        )
-        records, notes = load_records(
-            data,
-            DataSpec(**how),
-            task.fields,
-            task.columns(),
-            need=need,
-            multi_label=bool(self.predictor.state.get("multi_label")),
-        )
+    def _read(self, data: Any, need: str, columns: Mapped | None) -> list[Record]:
+        task, state, columns = self.recipe.task, self.predictor.state, columns or {}
+        names = [field.name for field in task.fields]
+        for name in columns:
+            if name not in names:
+                raise ConfigError(
+                    f"columns: the task has no field {name!r}",
+                    found=f"fields of this task: {', '.join(names)}",
+                    mend=f"columns={{{names[0]!r}: COLUMN}}",
+                )
+        several = task.several_labels(state)
+        try:
+            records, notes = load_records(
+                data, self._how(), task.fields, columns, need, several, self._trained()
+            )
+        except ColumnError as error:  # the recipe, where training would name it, is fixed
+            mend = f"say which it is: columns={{{error.field!r}: {error.column!r}}}"
+            parts = error.problem, error.found, mend, error.field, error.column
+            raise ColumnError(*parts) from None
         for sentence in notes:
             self._note(sentence)
         return records
 
+    def _how(self) -> DataSpec:
+        """Return how files are read, without which: as those of training."""
+        how = {"format", "encoding", "delimiter", "quoting", "header", "columns"}
+        return DataSpec(**self.recipe.data.model_dump(include=how))
+
+    def _trained(self) -> Trained:
+        task = self.recipe.task
+        read = self._files.read(self._files.data_report).get("columns", {})
+        return Trained(task.columns() | read, task.needed_after(self.predictor.state))
+
     def _test_records(self) -> list[Record]:
-        task, recipe = self.recipe.task, self.recipe
-        splits = load_splits(
-            recipe.data,
-            task.fields,
-            task.columns(),
-            seed=recipe.train.seed,
-            want_validation=recipe.train.evaluation.early_stopping is not None,
-            multi_label=bool(getattr(task, "multi_label", False)),
-        )
+        from lightune.assembly import splits_of
+
+        splits = splits_of(self.recipe)
         if not splits.test:
             raise RunError(
                 f"{self.folder} has no test records",
@@ -223,7 +274,13 @@ def prediction_row(record: Record, prediction: Prediction) -> dict[str, Any]:
     return row
 
 
-def _record(item: str | tuple[str, str], number: int) -> Record:
+def _record(item: str | tuple[str, ...], number: int, fields: Sequence[str]) -> Record:
     texts = (item,) if isinstance(item, str) else item
-    values = dict(zip(("text", "text_pair"), texts, strict=False))
-    return Record(values, Place("<texts>", number))
+    if len(texts) != len(fields) or not all(isinstance(text, str) for text in texts):
+        one = repr("a text") if len(fields) == 1 else str(tuple(f"a {name}" for name in fields))
+        raise DataError(
+            f"text {number}: the model was trained on {' and '.join(fields)} of each record",
+            found=f"{len(texts)} of them: {item!r:.80}",
+            mend=f"give it so: [{one}, …]",
+        )
+    return Record(dict(zip(fields, texts, strict=True)), Place("<texts>", number))

@@ -107,10 +107,17 @@ CASES = [
     ),
     Case(
         "labels that are sentences",
-        TRAIN + " -s data.test=0",
+        TRAIN,
         ("looks like text",),
         ("task.label",),
         data="text,label\n" + "".join(f"a {i},sentence number {i} of many\n" for i in range(40)),
+    ),
+    Case(
+        "labels that are ids",
+        TRAIN,
+        ("one row", "as rare"),
+        ("task.label=COLUMN",),
+        data="text,label\n" + "".join(f"a {i},id{i}\n" for i in range(40)),
     ),
     Case(
         "unknown recipe key",

@@ -33,7 +33,7 @@ def evaluate(
     from lightune.cli.scores import scores_table
 
     with output(as_json) as out:
-        with opened(run, column, out) as finished:
-            report = finished.evaluate(file, limit=limit)
+        with opened(run, column, out) as (finished, columns):
+            report = finished.evaluate(file, limit=limit, columns=columns)
         out.result(report)
         out.show(scores_table(report, file or "Test"))

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -29,34 +28,30 @@ Columns = Annotated[
 
 
 @contextmanager
-def opened(folder: Path, columns: Sequence[str] | None, out: Output) -> Iterator[Run]:
-    """Yield the run in `folder`, which reads new data by the columns that the user named.
+def opened(
+    folder: Path, columns: Sequence[str] | None, out: Output
+) -> Iterator[tuple[Run, dict[str, list[str]]]]:
+    """Yield the run in `folder`, and the columns of new data that the user named, by field.
 
     Raises:
         RunError: there is no finished run.
         ConfigError: a `--column` names no field of the run's task.
-        ColumnError: the data lacks a column; the mend is the option, for a run's recipe is fixed.
+        ColumnError: the data lacks a column; the mend is the option.
     """
     from lightune.data.columns import ColumnError
-    from lightune.recipe import load_recipe
     from lightune.run import Run
 
     run = Run.open(folder, note=out.note)
     fields = [field.name for field in run.recipe.task.fields]
-    run.recipe = load_recipe(run.recipe, _changes(columns or (), fields))
     try:
-        yield run
+        yield run, _by_field(columns or (), fields)
     except ColumnError as error:
-        field = re.search(r"`(\w+)`", error.problem)
-        raise ColumnError(
-            error.problem,
-            found=error.found,
-            mend=f"say which it is: --column {field[1] if field else fields[0]}=COLUMN",
-        ) from None
+        mend = f"say which it is: --column {error.field}={error.column}"
+        raise ColumnError(error.problem, error.found, mend) from None
 
 
-def _changes(columns: Sequence[str], fields: Sequence[str]) -> dict[str, list[str] | str]:
-    """Return the options as changes of a recipe; a field named twice has several columns."""
+def _by_field(columns: Sequence[str], fields: Sequence[str]) -> dict[str, list[str]]:
+    """Return the columns by field; a field named twice has several."""
     named: dict[str, list[str]] = {}
     for text in columns:
         field, equals, column = text.partition("=")
@@ -67,6 +62,4 @@ def _changes(columns: Sequence[str], fields: Sequence[str]) -> dict[str, list[st
                 mend=f"--column {fields[0]}=COLUMN",
             )
         named.setdefault(field, []).append(column)
-    return {
-        f"task.{field}": names[0] if len(names) == 1 else names for field, names in named.items()
-    }
+    return named

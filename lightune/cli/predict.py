@@ -49,14 +49,15 @@ def predict(
     if out:
         predictions_file.check(out)
     with output(as_json) as out_:
-        with opened(run, column, out_) as finished:
-            predictions = finished.predict(given)
-            texts = predictions_file.texts_of(given, finished.recipe)
+        with opened(run, column, out_) as (finished, columns):
+            records = finished.records(given, columns)
+            predictions = finished.predict(records)
+            texts = predictions_file.texts_of(records, finished.recipe)
         if empty := sum(not text.strip(" /") for text in texts):
             out_.note(f"{empty} of {len(texts)} texts are empty: their predictions mean nothing")
         out_.result({"predictions": predictions, "records": len(predictions)})
         if out:
-            rows = predictions_file.rows_of(given, finished.recipe)
+            rows = predictions_file.rows_of(given, finished, columns)
             predictions_file.write(out, rows, predictions)
             out_.note(f"wrote {len(predictions)} predictions to {out}")
         else:

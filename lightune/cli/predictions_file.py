@@ -17,13 +17,11 @@ from lightune.cli.output import jsonable
 from lightune.errors import DataError
 
 if TYPE_CHECKING:
-    from lightune.data.table import Table
     from lightune.recipe import Recipe
+    from lightune.run import Run
+    from lightune.types import Record
 
 DELIMITERS = {".csv": ",", ".tsv": "\t"}
-HOW = ("format", "encoding", "delimiter", "quoting", "header", "columns")
-"""Settings of a recipe's `data` that say how a file is read, not which."""
-
 ENDINGS = (*DELIMITERS, ".json", ".jsonl")
 
 
@@ -53,50 +51,29 @@ def check(path: Path) -> None:
         )
 
 
-def rows_of(given: Path | Sequence[Any], recipe: Recipe) -> list[dict[str, Any]]:
+def rows_of(
+    given: Path | Sequence[Any], run: Run, columns: Mapping[str, list[str]]
+) -> list[dict[str, Any]]:
     """Return the user's rows by their own column names, in the order of the predictions.
 
     Args:
         given: what was predicted: a data file, or texts or pairs of texts.
-        recipe: of the run, for the encoding, delimiter … that it was trained with.
+        columns: those of a file that the user named.
     """
-    if not isinstance(given, Path):
-        names = ("text", "text_pair")
-        return [
-            dict(zip(names, (text,) if isinstance(text, str) else text, strict=False))
-            for text in given
-        ]
-    return [
-        {name: cells[i] for name, cells in table.columns.items()}
-        for table in _tables(given, recipe)
-        for i in range(len(table))
-    ]
+    if isinstance(given, Path):
+        return run.rows(given, columns)
+    return [dict(record.values) for record in run.records(given)]
 
 
-def texts_of(given: Path | Sequence[Any], recipe: Recipe) -> list[str]:
+def texts_of(records: Sequence[Record], recipe: Recipe) -> list[str]:
     """Return what was predicted as one line each, for the terminal."""
-    from lightune.data.columns import choose_columns
+    from lightune.data.records import JOIN
 
-    if not isinstance(given, Path):
-        return [text if isinstance(text, str) else " / ".join(text) for text in given]
-    task, texts = recipe.task, []
-    for table in _tables(given, recipe):
-        chosen, _ = choose_columns(table, task.fields, task.columns(), "predict")
-        fields = [field.name for field in task.fields if field.kind == "text"]
-        names = [name for field in fields for name in chosen.get(field, [])]
-        rows = zip(*(table.columns[name] for name in names), strict=True)
-        texts += [" / ".join("" if cell is None else str(cell) for cell in row) for row in rows]
-    return texts
-
-
-def _tables(file: Path, recipe: Recipe) -> list[Table]:
-    from lightune.data.columns import known_names
-    from lightune.data.read import read_tables
-    from lightune.data.spec import DataSpec
-
-    how = recipe.data.model_dump(include=set(HOW))
-    known = known_names(recipe.task.fields, recipe.task.columns())
-    return read_tables(str(file), DataSpec(**how), known)
+    fields = [field.name for field in recipe.task.fields if field.kind == "text"]
+    lines = [
+        [record.values[name] for name in fields if name in record.values] for record in records
+    ]
+    return [" / ".join(texts).replace(JOIN, " / ") for texts in lines]
 
 
 def write(

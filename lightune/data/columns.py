@@ -2,14 +2,16 @@
 
 Why:        each file of one run is guessed on its own, since the files of one data set often
             differ (SST-2: `sentence` in train, `content` in dev).
-Order:      a column that the user names must be there. Otherwise a field takes the first of its
-            own guesses that the table has. Only a table without such a name is looked into: the
-            label is the column of fewest values, the text that of the longest.
+Order:      a column that the user names must be there. Otherwise, for a model that is trained
+            already, a field takes the column that training read, where the table has it; else the
+            first of its own guesses that the table has. Only a table without such a name is
+            looked into: the label is the column of fewest values, the text that of the longest.
 Invariants: no column serves two fields unless the user says so; where two columns would do, the
             note names both.
 """
 
 from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass
 from difflib import get_close_matches
 from typing import Any, Protocol
 
@@ -39,24 +41,60 @@ class FieldLike(Protocol):
     def needed_to_predict(self) -> bool: ...
 
 
+@dataclass(frozen=True, slots=True)
+class Trained:
+    """What training says of files that come after it.
+
+    Attributes:
+        columns: what it read, by field; taken where a file has them, else guessed anew.
+        needed: fields that the model cannot do without, whatever the field itself says.
+    """
+
+    columns: Mapped
+    needed: Collection[str] = ()
+
+
+UNTRAINED = Trained({})
+
+
 class ColumnError(DataError):
-    """A column that a field needs is absent."""
+    """A column that a field needs is absent.
+
+    Args:
+        field: the field's name, for who has another way to name its column.
+        column: one that may be meant.
+    """
+
+    def __init__(
+        self, problem: str, found: str = "", mend: str = "", field: str = "", column: str = "COLUMN"
+    ) -> None:
+        super().__init__(problem, found, mend)
+        self.field = field
+        self.column = column
 
 
-def known_names(fields: Sequence[FieldLike], mapped: Mapped) -> set[str]:
+def known_names(
+    fields: Sequence[FieldLike], mapped: Mapped, trained: Trained = UNTRAINED
+) -> set[str]:
     """Return every name that a header may hold for these fields, as `normal` writes them."""
-    guessed = {normal(guess) for field in fields for guess in field.guesses}
-    return guessed | {normal(name) for field in fields for name in _named(field, mapped)}
+    guessed = [guess for field in fields for guess in field.guesses]
+    said = [name for of in (mapped, trained.columns) for f in fields for name in _named(f, of)]
+    return {normal(name) for name in guessed + said}
 
 
 def choose_columns(
-    table: Table, fields: Sequence[FieldLike], mapped: Mapped, need: str
+    table: Table,
+    fields: Sequence[FieldLike],
+    mapped: Mapped,
+    need: str,
+    trained: Trained = UNTRAINED,
 ) -> tuple[dict[str, list[str]], list[str]]:
     """Return `{field: its columns}` and notes of what was guessed.
 
     Args:
         mapped: what the user said.
         need: `train` or `predict`: which fields must be found.
+        trained: what an earlier training read.
 
     Raises:
         ColumnError: a column that the user named, or one for a needed field, is absent.
@@ -70,30 +108,31 @@ def choose_columns(
             absent = [column for column in columns if column not in table.columns]
             if not absent:
                 chosen[field.name] = columns
-            elif field.kind != "label" or _needed(field, need):  # new texts have no label
+            elif field.kind != "label" or _needed(field, need, trained):  # new texts have none
                 raise _absent(table, field, absent[0])
     taken = {column for columns in chosen.values() for column in columns}
+    gone = _as_trained(table, fields, mapped, trained, chosen, taken)
     for field in fields:
         if field.name not in chosen and not _named(field, mapped):
             fits = _by_name(table, field, taken)
             if fits:
                 chosen[field.name] = fits[:1]
                 taken.add(fits[0])
-                also = f" (also possible: {', '.join(fits[1:])}; {_say(field)})" if fits[1:] else ""
-                by_name.append(f"{field.name} = column {fits[0]!r}{also}")
+                by_name.append(f"{field.name} = column {fits[0]!r}{_but(field, fits, gone)}")
     if by_name:
         notes.append(f"{table.file}: {', '.join(by_name)}")
     # The label first: a column of few values is surer to tell than the longest.
     for field in sorted(fields, key=lambda field: field.kind != "label"):
-        if field.name in chosen or not _needed(field, need):
+        if field.name in chosen or not _needed(field, need, trained):
             continue
         fits = _by_content(table, field, taken, need)
+        if not fits and field.name in gone:
+            raise _absent(table, field, gone[field.name][0])
         if not fits:
             raise _unknown(table, field)
         chosen[field.name] = fits[:1]
         taken.add(fits[0])
-        also = f" (also possible: {', '.join(fits[1:])}; {_say(field)})" if fits[1:] else ""
-        by_content.append(f"{field.name} = {fits[0]!r}{also}")
+        by_content.append(f"{field.name} = {fits[0]!r}{_but(field, fits, gone)}")
     if by_content:
         notes.append(f"{table.file}: columns guessed from what they hold: {', '.join(by_content)}")
     for field in fields:
@@ -108,12 +147,45 @@ def _named(field: FieldLike, mapped: Mapped) -> list[str]:
     return [said] if isinstance(said, str) else list(said or ())
 
 
-def _needed(field: FieldLike, need: str) -> bool:
+def _as_trained(
+    table: Table,
+    fields: Sequence[FieldLike],
+    mapped: Mapped,
+    trained: Trained,
+    chosen: dict[str, list[str]],
+    taken: set[str],
+) -> dict[str, list[str]]:
+    """Add to `chosen` and `taken` what training read and the table has; return what it lacks.
+
+    Columns of a table without header are numbers, which say nothing of another table.
+    """
+    gone = {}
+    for field in fields:
+        before = _named(field, trained.columns)
+        if not before or _named(field, mapped) or not table.named:
+            continue
+        if all(name in table.columns and name not in taken for name in before):
+            chosen[field.name] = before
+            taken.update(before)
+        else:
+            gone[field.name] = before
+    return gone
+
+
+def _needed(field: FieldLike, need: str, trained: Trained) -> bool:
+    if field.name in trained.needed:
+        return True
     return field.needed_to_train if need == "train" else field.needed_to_predict
 
 
-def _say(field: FieldLike) -> str:
-    return f"`{field.name}: COLUMN` under `task` decides"
+def _but(field: FieldLike, fits: Sequence[str], gone: Mapping[str, Sequence[str]]) -> str:
+    """Return what else is to be said of a guess, in brackets."""
+    said = [f"training read {' + '.join(gone[field.name])!r}"] if field.name in gone else []
+    if fits[1:]:
+        said += [
+            f"also possible: {', '.join(fits[1:])}; `{field.name}: COLUMN` under `task` decides"
+        ]
+    return f" ({'; '.join(said)})" if said else ""
 
 
 def _by_name(table: Table, field: FieldLike, taken: Collection[str]) -> list[str]:
@@ -164,8 +236,8 @@ def _text_like(free: Mapping[str, Sequence[Any]]) -> list[str]:
 def _absent(table: Table, field: FieldLike, column: str) -> ColumnError:
     names = list(table.columns)
     near = get_close_matches(normal(column), [normal(name) for name in names], n=1, cutoff=0.5)
+    nearest = next((name for name in names if near and normal(name) == near[0]), "COLUMN")
     if near:
-        nearest = next(name for name in names if normal(name) == near[0])
         mend = f"did you mean `{field.name}: {nearest}`?"
     elif not table.named:
         mend = f"`{field.name}: {names[-1]}`, or name them: `data: {{columns: [{field.name}, …]}}`"
@@ -176,6 +248,8 @@ def _absent(table: Table, field: FieldLike, column: str) -> ColumnError:
         f"{table.file}: there is no column {column!r} for `{field.name}`",
         found=f"columns{header}: {', '.join(names)}",
         mend=mend,
+        field=field.name,
+        column=nearest,
     )
 
 
@@ -189,4 +263,6 @@ def _unknown(table: Table, field: FieldLike) -> ColumnError:
         found=f"columns{header}: {', '.join(names)}",
         mend=f"name it under `task`: `{field.name}: {(likely or names)[0]}`   "
         f"(recognised: {', '.join(field.guesses[:6])})",
+        field=field.name,
+        column=likely[0] if likely and field.kind == "text" else "COLUMN",
     )

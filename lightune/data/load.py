@@ -8,11 +8,18 @@ Invariants: held-out rows share no text with train; given ones may, and the repo
 """
 
 import random
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from lightune.data.columns import ColumnError, FieldLike, Mapped, known_names
+from lightune.data.columns import (
+    UNTRAINED,
+    ColumnError,
+    FieldLike,
+    Mapped,
+    Trained,
+    known_names,
+)
 from lightune.data.hub import ROLES
 from lightune.data.read import own_splits, read_tables
 from lightune.data.records import Made, make_records
@@ -52,6 +59,7 @@ def load_splits(
     seed: int = 0,
     want_validation: bool = False,
     multi_label: bool | None = None,
+    check: Callable[[Sequence[Record]], None] | None = None,
 ) -> Splits:
     """Read, check and split the data of a recipe.
 
@@ -60,13 +68,16 @@ def load_splits(
         columns: the columns the user named for them.
         want_validation: hold a tenth of train out when the user names no validation set.
         multi_label: labels such as `a|b` are several; None lets the training data decide.
+        check: looks at all training records before any are held out, and raises what it finds.
 
     Raises:
         DataError: see the modules that read; or nothing is left to train on.
     """
     if spec.train is None:
         raise DataError(
-            "data.train: nothing to train on", mend="`data: {train: reviews.csv}`, or --data FILE"
+            "data.train: nothing to train on",
+            found="no `train` under `data`",
+            mend="`data: {train: reviews.csv}`, or --data FILE",
         )
     known = known_names(fields, columns)
 
@@ -77,6 +88,8 @@ def load_splits(
 
     made: dict[str, Made] = {}
     made["train"] = read(spec.train, "train")
+    if check:
+        check(made["train"].records)
     notes = list(made["train"].notes)
     sets: dict[str, list[Record]] = {"train": made["train"].records}
     to_find = spec.test is None or (spec.validation is None and want_validation)
@@ -109,6 +122,7 @@ def load_splits(
             notes.append(f"texts that {first} has too: {count(both['rows'], 'row')} of {second}")
     report = {
         "splits": {name: describe_split(rows, made.get(name)) for name, rows in ordered.items()},
+        "columns": made["train"].columns,
         "overlap": shared,
         "notes": notes,
     }
@@ -122,18 +136,22 @@ def load_records(
     columns: Mapped,
     need: str = "train",
     multi_label: bool | None = None,
+    trained: Trained = UNTRAINED,
 ) -> tuple[list[Record], list[str]]:
     """Return the records of one source, to score (`need="train"`) or to predict, and notes.
 
     To score, rows are taken as `load_splits` takes those of `data.test`, so that both give the
     same figures; to predict, all rows are taken.
 
+    Args:
+        trained: what training read, for a column that the user does not name.
+
     Raises:
         DataError: see the modules that read.
     """
     role = "test" if need == "train" else None
-    tables = read_tables(source, spec, known_names(fields, columns), role)
-    made = make_records(tables, fields, columns, need, multi_label)
+    tables = read_tables(source, spec, known_names(fields, columns, trained), role)
+    made = make_records(tables, fields, columns, need, multi_label, trained)
     return made.records, made.notes
 
 

@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from lightune.data.columns import FieldLike, Mapped, choose_columns
+from lightune.data.columns import UNTRAINED, FieldLike, Mapped, Trained, choose_columns
 from lightune.data.table import Table
 from lightune.errors import DataError
 from lightune.types import Place, Record
@@ -27,6 +27,7 @@ class Made:
         empty: places of rows left out because their text is empty.
         unlabelled: places of rows left out because their label is missing.
         multi_label: whether labels were read as lists.
+        columns: the columns read, by field, where the tables have names for them and agree.
     """
 
     records: list[Record] = field(default_factory=list)
@@ -35,6 +36,7 @@ class Made:
     empty: list[Place] = field(default_factory=list)
     unlabelled: list[Place] = field(default_factory=list)
     multi_label: bool = False
+    columns: dict[str, list[str]] = field(default_factory=dict)
 
 
 def make_records(
@@ -43,6 +45,7 @@ def make_records(
     columns: Mapped,
     need: str = "train",
     multi_label: bool | None = False,
+    trained: Trained = UNTRAINED,
 ) -> Made:
     """Return the records of `tables`.
 
@@ -54,6 +57,7 @@ def make_records(
         need: `train` or `predict`.
         multi_label: split labels such as `a|b`; an empty cell then means none of the classes.
             None lets the data decide, see `looks_multi_label`.
+        trained: what an earlier training read, see `columns.choose_columns`.
 
     Raises:
         DataError: a column is absent, a cell has no usable type, or no row is left.
@@ -61,10 +65,16 @@ def make_records(
     made = Made()
     chosen = []
     for table in tables:
-        found, notes = choose_columns(table, fields, columns, need)
+        found, notes = choose_columns(table, fields, columns, need, trained)
         chosen.append(found)
         made.notes += table.notes + notes
         made.rows += len(table)
+    if all(table.named for table in tables):
+        made.columns = {
+            name: read
+            for name, read in (chosen[0] if chosen else {}).items()
+            if all(found.get(name) == read for found in chosen)
+        }
     names = [f.name for f in fields if f.kind == "label"]
     labels = [
         table.columns[found[name][0]]

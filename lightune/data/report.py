@@ -2,8 +2,9 @@
 
 Why:     most bad models are bad data: duplicates, leaks, cut texts, one label in a hundred. The
          report puts a number on each before training starts, and stays in the run folder.
-Shape:   {"splits": {split: {"rows", "labels", …, "characters", "tokens"}}, "overlap", "notes"}.
-         JSON-ready; `tokens` is there once `add_lengths` was called.
+Shape:   {"splits": {split: {"rows", "labels", …, "characters", "tokens"}}, "columns", "overlap",
+         "notes"}. JSON-ready; `tokens` is there once `add_lengths` was called. `columns` are those
+         of the training data by field, which later files are read by.
 """
 
 import hashlib

@@ -92,7 +92,8 @@ def _strata(
             strata[()] += strata.pop(label) if label else []
         elif strict:
             others = [repr(other) for other in rare if other != label]
-            raise _too_rare(label, [records[i] for i in strata[label][0]], others)
+            mostly = 2 * len(rare) > len(strata)
+            raise _too_rare(label, [records[i] for i in strata[label][0]], others, mostly)
     return dict(strata)
 
 
@@ -107,7 +108,9 @@ def _apportion(sizes: dict[Hashable, int], share: float) -> dict[Hashable, int]:
     return targets
 
 
-def _too_rare(label: Hashable, records: Sequence[Record], others: Sequence[str]) -> DataError:
+def _too_rare(
+    label: Hashable, records: Sequence[Record], others: Sequence[str], mostly: bool
+) -> DataError:
     place = records[0].place
     more = f"; as rare: {', '.join(others[:8])}" if others else ""
     same = f" ({len(records)} rows with one and the same text)" if len(records) > 1 else ""
@@ -115,6 +118,9 @@ def _too_rare(label: Hashable, records: Sequence[Record], others: Sequence[str])
         f"{place}: label {label!r} has one {'text' if same else 'row'}, which cannot be both "
         "trained on and tested on",
         found=f"{str(next(iter(records[0].values.values()), ''))!r:.60}{same}{more}",
-        mend=f"add rows with that label, remove {place}, or give a test file: "
+        mend="most labels stand in one row alone: if the column holds texts or ids, name the right "
+        "one: task.label=COLUMN; else give a test file: `data: {test: FILE}`"
+        if mostly and others
+        else f"add rows with that label, remove {place}, or give a test file: "
         "`data: {test: FILE}`",
     )

@@ -71,6 +71,29 @@ class Task(Settings, ABC):
         """Return `{field: the column or columns the user named}`; None where they are guessed."""
         return {field.name: getattr(self, field.name) for field in self.fields}
 
+    def several_labels(self, state: dict[str, Any] | None = None) -> bool | None:
+        """Return whether one label cell may hold several labels, such as `a|b`.
+
+        Args:
+            state: what training taught, where it is over; then the answer is never None.
+
+        Returns:
+            None where the training data is to decide.
+        """
+        return False
+
+    def needed_after(self, state: dict[str, Any]) -> tuple[str, ...]:
+        """Return the fields that a model trained so cannot do without, beside those that are
+        `needed_to_predict` of every model."""
+        return ()
+
+    def check(self, records: Sequence[Record]) -> None:
+        """Look at all training records once, before any is held out or left out.
+
+        Raises:
+            DataError: a column is plainly not what it was taken for.
+        """
+
     @abstractmethod
     def learn(self, records: Sequence[Record]) -> dict[str, Any]:
         """Return what the training records teach (label names and counts …), JSON-ready.

@@ -89,17 +89,27 @@ class Classification(Task):
     threshold: Annotated[float, Field(gt=0, lt=1)] = 0.5
     """Multi-label only: a label is predicted from this probability on."""
 
+    def several_labels(self, state: dict[str, Any] | None = None) -> bool | None:
+        return self.multi_label if state is None else bool(state["multi_label"])
+
+    def needed_after(self, state: dict[str, Any]) -> tuple[str, ...]:
+        return ("text_pair",) if state.get("pair") else ()
+
+    def check(self, records: Sequence[Record]) -> None:
+        multi, _ = self._multi(records)
+        if not multi:
+            labels.refuse_free_text(Counter(map(labels.single_name, records)), records)
+
     def learn(self, records: Sequence[Record]) -> dict[str, Any]:
         if not records:
-            raise DataError("there are no training records", mend="name a file with rows")
-        decided, note = labels.looks_multi_label(records)
-        multi = decided if self.multi_label is None else self.multi_label
+            raise DataError(
+                "there are no training records", found="0 records", mend="name a file with rows"
+            )
+        multi, note = self._multi(records)
         counts: Counter[str] = Counter()
         for record in records:
             counts.update(self._names(record, multi))
         order = labels.natural_order(counts)
-        if not multi:
-            labels.refuse_free_text(counts, records)
         if len(order) < 2 and not (multi and order and counts[order[0]] < len(records)):
             raise DataError(
                 f"{records[0].place.file}: at least two different labels are needed to learn",
@@ -113,7 +123,7 @@ class Classification(Task):
             "multi_label": multi,
             "class_weights": self._class_weights(order, counts, len(records), multi),
             "pair": pairs > 0,
-            "notes": [note] if note and self.multi_label is None else [],
+            "notes": [note] if note else [],
         }
 
     def head(self, state: dict[str, Any]) -> HeadSpec:
@@ -294,6 +304,12 @@ class Classification(Task):
         tables["bootstrap"] = {"level": 0.95, "resamples": result.resamples, "seed": seed}
         tables["notes"] = notes
         return Scores(result.scores, tables, {"majority_class": point(constant, n)})
+
+    def _multi(self, records: Sequence[Record]) -> tuple[bool, str]:
+        """Return whether several labels may hold at once, and the note where the data decides."""
+        if self.multi_label is not None:
+            return self.multi_label, ""
+        return labels.looks_multi_label(records)
 
     def _names(self, record: Record, multi: bool) -> list[str]:
         return labels.several_names(record) if multi else [labels.single_name(record)]

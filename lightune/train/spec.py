@@ -63,11 +63,12 @@ class OptimizerSpec(Settings):
 class EvaluationSpec(Settings):
     """Scoring on the validation records while training, and what follows from it.
 
-    There are such records where `data.validation` names some, or early stopping needs them.
+    There are such records where `data.validation` names some; a tenth of the training records is
+    held out for it where early stopping, or scoring every so many steps, asks for them.
     """
 
     every: Literal["epoch"] | PositiveInt | None = "epoch"
-    """When to score on the validation records, where there are some: after each `epoch`, every so
+    """When to score on the validation records: after each `epoch` where there are some, every so
     many optimiser steps, or never (null)."""
     early_stopping: PositiveInt | None = None
     """Stop after so many scorings in a row without a better one; null trains to the end. Holds a
@@ -76,6 +77,11 @@ class EvaluationSpec(Settings):
     """Keep the weights that scored best rather than the last ones, where there were scorings."""
     log_every: PositiveInt = 10
     """Optimiser steps between two lines of the run's log."""
+
+    @property
+    def needs_records(self) -> bool:
+        """Whether validation records must be held out where the user names none."""
+        return self.early_stopping is not None or isinstance(self.every, int)
 
     @model_validator(mode="after")
     def _stopping_needs_scores(self) -> "EvaluationSpec":

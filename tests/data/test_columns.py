@@ -1,8 +1,13 @@
 """Which column is which field, and what is said of it."""
 
+import pickle
+
 import pytest
 
+from lightune.data.columns import ColumnError, Trained
 from lightune.data.header import looks_like_header, normal
+from lightune.data.load import load_records, load_splits
+from lightune.data.spec import DataSpec
 from lightune.errors import DataError
 
 
@@ -102,3 +107,70 @@ def test_normal():
 )
 def test_header_or_data(rows, expected):
     assert looks_like_header(rows, {"text", "label"}) == expected
+
+
+TRAINED = Trained({"text": ["body"], "label": "y"})
+"""What an earlier training read, for the tests below."""
+
+
+@pytest.mark.parametrize(
+    ("content", "need", "expected", "said"),
+    [
+        ("text,body,y\na,b,1\n", "predict", {"text": "b", "label": "1"}, ""),
+        ("text,body\na,b\n", "predict", {"text": "b"}, ""),
+        ("text,y\na,1\n", "predict", {"text": "a", "label": "1"}, "(training read 'body')"),
+        ("review,label\na,1\n", "train", {"text": "a", "label": "1"}, "(training read 'y')"),
+    ],
+)
+def test_later_files_are_read_as_training_was_where_they_can(
+    write, fields, content, need, expected, said
+):
+    path = write("new.csv", content)
+    records, notes = load_records(path, DataSpec(), fields, {}, need, trained=TRAINED)
+    assert records[0].values == expected
+    assert said in " ".join(notes)
+    assert bool(notes) == bool(said)
+
+
+def test_what_the_user_says_of_a_later_file_wins(write, fields):
+    path = write("new.csv", "text,body,y\na,b,1\n")
+    records, _ = load_records(
+        path, DataSpec(), fields, {"text": "text"}, "predict", trained=TRAINED
+    )
+    assert records[0].values["text"] == "a"
+
+
+def test_a_later_file_without_the_column_or_one_like_it(write, fields):
+    path = write("new.csv", "id,bdy\n1,2\n")
+    with pytest.raises(ColumnError, match="no column 'body' for `text`") as caught:
+        load_records(path, DataSpec(), fields, {}, "predict", trained=TRAINED)
+    error = pickle.loads(pickle.dumps(caught.value))
+    assert (error.field, error.column, error.found) == ("text", "bdy", "columns: id, bdy")
+
+
+def test_numbers_of_columns_say_nothing_of_another_file(write, fields):
+    path = write("new.csv", "one text\nanother text\n")
+    trained = Trained({"label": "column 1", "text": "column 2"})
+    records, _ = load_records(path, DataSpec(), fields, {}, "predict", trained=trained)
+    assert [r.values for r in records] == [{"text": "one text"}, {"text": "another text"}]
+
+
+@pytest.mark.parametrize("need", ["train", "predict"])
+def test_a_model_of_pairs_needs_pairs(write, fields, need):
+    path = write("new.csv", "text,other,label\na,1,x\n")
+    with pytest.raises(ColumnError, match="`text_pair`") as caught:
+        load_records(path, DataSpec(), fields, {}, need, trained=Trained({}, ("text_pair",)))
+    assert "text, other, label" in caught.value.found
+
+
+def test_the_columns_read_are_in_the_report(write, fields):
+    rows = "".join(f"text {i},{i % 2}\n" for i in range(10))
+    named, bare = write("a.csv", "sentence,label\n" + rows), write("b.csv", rows)
+    other = write("c.csv", "content,label\n" + rows.replace("text", "other"))
+
+    def columns(train):
+        return load_splits(DataSpec(train=train), fields, {}).report["columns"]
+
+    assert columns(named) == {"text": ["sentence"], "label": ["label"]}
+    assert columns([named, other]) == {"label": ["label"]}
+    assert columns(bare) == {}

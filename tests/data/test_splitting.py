@@ -126,3 +126,10 @@ def test_rare_sets_of_labels_are_drawn_together(label):
 def test_share_is_checked():
     with pytest.raises(ValueError, match="between 0 and 1"):
         hold_out(many(a=4), 1.0, 0)
+
+
+def test_labels_that_stand_alone_may_be_no_labels():
+    records = [Record({"text": f"t{i}", "label": f"id{i}"}, Place("a.csv", i)) for i in range(9)]
+    with pytest.raises(DataError, match="has one row") as caught:
+        hold_out(records, 0.2, 0)
+    assert "task.label=COLUMN" in caught.value.mend

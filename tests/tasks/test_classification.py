@@ -104,7 +104,6 @@ class TestLearn:
             (Classification(multi_label=True), [[], []], "no label"),
             (Classification(), ["a", None], "d.csv:3: the label is missing"),
             (Classification(), ["a", "b", "c", ["a", "b"]], "multi_label: true"),
-            (Classification(), [f"id{i}" for i in range(200)], "looks like text or ids"),
             (Classification(), [], "no training records"),
         ],
     )
@@ -113,6 +112,24 @@ class TestLearn:
             task.learn(rows(*cells))
         assert said in str(error.value)
         assert error.value.mend
+
+    def test_free_text_is_refused_by_a_look_at_all_records(self):
+        ids = rows(*(f"id{i}" for i in range(200)))
+        with pytest.raises(DataError, match="looks like text or ids"):
+            Classification().check(ids)
+        # a small part of many real labels is learnt: only the whole is judged
+        assert len(Classification().learn(ids)["labels"]) == 200
+        Classification(multi_label=True).check(ids)
+        Classification().check(rows("a", "b"))
+
+    def test_what_a_trained_model_says_of_its_data(self):
+        task = Classification()
+        pairs = task.learn(rows("a", "b", text_pair="x"))
+        assert (task.several_labels(), task.several_labels(pairs)) == (None, False)
+        assert Classification(multi_label=False).several_labels() is False
+        assert task.several_labels(task.learn(rows(["a"], ["b"]))) is True
+        assert task.needed_after(pairs) == ("text_pair",)
+        assert task.needed_after(task.learn(rows("a", "b"))) == ()
 
     def test_one_label_that_is_sometimes_absent_can_be_learnt(self):
         assert Classification(multi_label=True).learn(rows(["a"], []))["labels"] == ["a"]
