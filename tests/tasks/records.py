@@ -1,0 +1,21 @@
+"""Records to classify, and what training on them would have taught."""
+
+from typing import Any
+
+from lightune.types import Place, Record
+
+
+def rows(*cells: Any, text: str = "a b", **more: Any) -> list[Record]:
+    return [
+        Record({"text": text, "label": c, **more}, Place("d.csv", i + 2))
+        for i, c in enumerate(cells)
+    ]
+
+
+def state(*names: str, multi: bool = False, weights: list[float] | None = None) -> dict:
+    return {
+        "labels": list(names),
+        "counts": [1] * len(names),
+        "multi_label": multi,
+        "class_weights": weights,
+    }
