@@ -23,7 +23,7 @@ from lightune.data.report import add_lengths
 from lightune.engine.batches import collate
 from lightune.engine.plan import Plan, default_device, machine_plan
 from lightune.engine.prepare import prepare
-from lightune.errors import ConfigError
+from lightune.errors import AdapterError, ConfigError
 from lightune.methods.base import Attachment
 from lightune.methods.beside import train_new_modules
 from lightune.models.catalogue import catalogue
@@ -175,6 +175,8 @@ def reload(folder: RunFolder, recipe: Recipe, note: Note, force: bool = False) -
     saved = read_manifest(folder.adapter)
     task = recipe.task
     base = load(recipe.model, task.head(saved.state), seed=recipe.train.seed)
+    if not force:
+        _check_tokenizer(folder.adapter, saved, base)
     attachments, manifest = load_adapter(folder.adapter, base.model, base.hash(), force)
     plan = Plan.model_validate(folder.read(folder.environment)["plan"])
     if plan.device != "cpu" and plan.device != default_device():
@@ -235,6 +237,21 @@ def tokenizer_hash(tokenizer: Any) -> str:
     words = sorted(tokenizer.get_vocab().items(), key=lambda item: item[1])
     special = sorted(map(str, tokenizer.all_special_tokens))
     return hashlib.sha256(f"{words}{special}".encode()).hexdigest()
+
+
+def _check_tokenizer(adapter: Path, manifest: Manifest, base: Base) -> None:
+    """Refuse a base whose tokenizer would give the trained weights other ids than they learnt.
+
+    Raises:
+        AdapterError: the two fingerprints differ.
+    """
+    expected, found = manifest.base.tokenizer_sha256, tokenizer_hash(base.tokenizer)
+    if expected is not None and expected != found:
+        raise AdapterError(
+            f"{adapter} was trained with another tokenizer than that of {base.name}",
+            found=f"the adapter's tokenizer: {expected[:16]}…; this one: {found[:16]}…",
+            mend=f"put the tokenizer files of {manifest.base.source} beside the weights again",
+        )
 
 
 def _attach(recipe: Recipe, base: Base, manifest: Manifest) -> list[Attachment]:

@@ -23,7 +23,7 @@ from lightune.adapters.save import save_adapter
 from lightune.assembly import Job, assemble
 from lightune.data.report import render
 from lightune.evaluate import plots
-from lightune.evaluate.custom import Metric
+from lightune.evaluate.custom import Metric, add_metrics
 from lightune.models.catalogue import catalogue
 from lightune.recipe import Recipe, dump, load_recipe
 from lightune.run import Run, as_json, prediction_row, score
@@ -239,7 +239,7 @@ def _finish(
         note(f"no gradient reached: {', '.join(result.without_gradient)}")
     report: dict[str, Any] = {"metrics": {}, "records": 0, "baselines": {}, "tables": {}}
     if job.splits.test:
-        scores, predictions = score(job.predictor, job.splits.test, metrics)
+        scores, predictions = score(job.predictor, job.splits.test)
         report = as_json(scores, len(predictions))
         rows = zip(job.splits.test, predictions, strict=True)
         folder.write(folder.predictions, [prediction_row(r, p) for r, p in rows])
@@ -249,21 +249,22 @@ def _finish(
     _draw_loss(folder, job.recipe.task.deciding)
     if "confusion_matrix" in report["tables"]:
         plots.confusion_matrix(folder.confusion_plot, report["tables"]["confusion_matrix"])
-    folder.write(
-        folder.eval,
-        {
-            **report,
-            "trainable_parameters": sum(p.numel() for p in job.trainable.values()),
-            "total_parameters": sum(p.numel() for p in job.base.model.parameters()),
-            "learning_rate": job.learning_rate,
-            "seconds": result.seconds,
-            "examples_per_s": result.examples_per_s,
-            "steps": result.steps,
-            "epochs": result.epochs,
-            "stopped": result.stopped,
-            "peak_memory_mb": peak_rss_mb(),
-        },
-    )
+    facts = {
+        "trainable_parameters": sum(p.numel() for p in job.trainable.values()),
+        "total_parameters": sum(p.numel() for p in job.base.model.parameters()),
+        "learning_rate": job.learning_rate,
+        "seconds": result.seconds,
+        "examples_per_s": result.examples_per_s,
+        "steps": result.steps,
+        "epochs": result.epochs,
+        "stopped": result.stopped,
+        "peak_memory_mb": peak_rss_mb(),
+    }
+    folder.write(folder.eval, {**report, **facts})
+    if metrics and job.splits.test:  # the user's own code may fail: the run is whole by now
+        truth = job.recipe.task.truth(job.splits.test, job.predictor.state)
+        scores = add_metrics(scores, metrics, truth, [p.value for p in predictions])
+        folder.write(folder.eval, {**as_json(scores, len(predictions)), **facts})
     write_card(folder)
     return Run(folder, job.predictor, note)
 

@@ -18,7 +18,7 @@ from torch import Tensor, nn
 
 from lightune.engine.batches import by_length, collate
 from lightune.tasks.base import Task
-from lightune.types import Example, Prediction
+from lightune.types import Example
 
 Progress = Callable[[int, int], None]
 """Called after each batch with the number of examples done and of all."""
@@ -53,7 +53,7 @@ def predict_logits(
     done = 0
     # not inference_mode: what a module caches on first use inside it can never be trained with,
     # and validation runs in the middle of training
-    with _evaluating(model), torch.no_grad():
+    with evaluating(model), torch.no_grad():
         for positions in batches:
             rows = [order[p] for p in positions]
             batch = collate([examples[i] for i in rows], pad_id, None, side=side)
@@ -68,39 +68,12 @@ def predict_logits(
     return result if result is not None else torch.empty(0)
 
 
-def predict(
-    model: nn.Module,
-    task: Task,
-    examples: Sequence[Example],
-    state: dict[str, Any],
-    *,
-    pad_id: int,
-    side: str = "right",
-    batch_size: int = 32,
-    device: torch.device | str = "cpu",
-    on_batch: Progress | None = None,
-) -> list[Prediction]:
-    """Return one prediction per example, in order. See `predict_logits` for the arguments."""
-    logits = predict_logits(
-        model,
-        task,
-        examples,
-        state,
-        pad_id=pad_id,
-        side=side,
-        batch_size=batch_size,
-        device=device,
-        on_batch=on_batch,
-    )
-    return task.decode(logits, [example.index for example in examples], state)
-
-
 def _content(example: Example) -> tuple[Any, ...]:
     return (len(example), *(example.inputs[name] for name in sorted(example.inputs)))
 
 
 @contextmanager
-def _evaluating(model: nn.Module) -> Iterator[None]:
+def evaluating(model: nn.Module) -> Iterator[None]:
     """Switch dropout off, and put every module's own mode back: frozen parts may differ."""
     modes = [(module, module.training) for module in model.modules()]
     model.eval()

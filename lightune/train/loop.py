@@ -24,6 +24,7 @@ from torch import Tensor, nn
 
 from lightune.engine.batches import epoch_batches
 from lightune.engine.plan import Plan
+from lightune.evaluate.predict import evaluating
 from lightune.nn import dropout
 from lightune.tasks.base import Task
 from lightune.train import guards
@@ -237,12 +238,8 @@ def evaluation_is_due(state: LoopState, total: int, spec: TrainSpec) -> bool:
 
 def in_evaluation_mode(model: nn.Module, work: Callable[[], T]) -> T:
     """Return `work()`, done in evaluation mode; every module is put back into its own mode."""
-    modes = [(module, module.training) for module in model.modules()]
-    model.eval()
-    result = work()
-    for module, training in modes:
-        module.training = training
-    return result
+    with evaluating(model):
+        return work()
 
 
 def keep_best(

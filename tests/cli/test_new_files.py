@@ -78,6 +78,41 @@ def test_a_field_that_the_task_has_not(trained, tmp_path):
         run.evaluate(columns={"text": "sentence"})
 
 
+def test_a_metric_that_fails_costs_no_trained_weights(home, tmp_path):
+    def broken(truth, predicted):
+        raise ZeroDivisionError
+
+    recipe = {"task": "classification", "model": str(home / "tiny"), "train": FAST}
+    recipe |= {"data": str(home / "train.csv"), "method": "head"}
+    with pytest.raises(ZeroDivisionError):
+        train(recipe, out=tmp_path / "run", progress="silent", metrics={"broken": broken})
+    run = Run.open(tmp_path / "run")
+    assert "accuracy" in run.metrics
+    counted = run.evaluate(metrics={"records": lambda truth, predicted: float(len(truth))})
+    assert counted["metrics"]["records"]["value"] == counted["records"]
+
+
+def test_scoring_every_n_steps_finds_its_own_records(home, tmp_path):
+    settings = {**FAST, "max_steps": 4, "evaluation": {"every": 2}}
+    recipe = {"task": "classification", "model": str(home / "tiny"), "train": settings}
+    run = train(
+        recipe | {"data": str(home / "train.csv"), "method": "head"},
+        out=tmp_path / "run",
+        progress="silent",
+    )
+    log = [json.loads(line) for line in (run.folder / "metrics.jsonl").read_text().splitlines()]
+    assert [row["step"] for row in log if "validation_macro_f1" in row] == [2, 4]
+    assert run.evaluate()["metrics"] == run.metrics
+
+
+def test_names_of_columns_may_hold_any_character(home, lightune, tmp_path):
+    data = write_csv(tmp_path / "a.csv", ["😀 “text”", "y"], ROWS)
+    command = ["train", "--data", data, "--task", "classification", "--model", home / "tiny"]
+    status, out, err = lightune(*command, "--text", "😀 “text”", "--dry-run", "--json")
+    assert status == 0, err
+    assert json.loads(out)["data"]["columns"] == {"text": ["😀 “text”"], "label": ["y"]}
+
+
 class TestPairs:
     @pytest.mark.parametrize("command", ["predict", "evaluate"])
     def test_a_file_that_lacks_the_second_text(self, trained, lightune, tmp_path, command):

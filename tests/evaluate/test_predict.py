@@ -5,7 +5,7 @@ import torch
 from transformers import BertConfig, BertForSequenceClassification, LlamaConfig
 from transformers import LlamaForSequenceClassification as Llama
 
-from lightune.evaluate.predict import predict, predict_logits
+from lightune.evaluate.predict import predict_logits
 from lightune.tasks.classification import Classification
 from lightune.types import Example
 
@@ -102,13 +102,5 @@ def test_progress_reaches_the_end():
     assert seen == [(4, 10), (8, 10), (10, 10)]
 
 
-def test_predictions_carry_the_index_of_their_record():
-    some = examples(9)[::-1]
-    found = predict(bert(), Classification(), some, STATE, pad_id=0, batch_size=2)
-    assert [p.index for p in found] == [e.index for e in some]
-    assert {p.value for p in found} <= {"x", "y", "z"}
-
-
 def test_nothing_to_predict():
     assert run(bert(), []).shape == (0, 3)
-    assert predict(bert(), Classification(), [], STATE, pad_id=0) == []
