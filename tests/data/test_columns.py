@@ -150,7 +150,7 @@ def test_a_later_file_without_the_column_or_one_like_it(write, fields):
 
 def test_numbers_of_columns_say_nothing_of_another_file(write, fields):
     path = write("new.csv", "one text\nanother text\n")
-    trained = Trained({"label": "column 1", "text": "column 2"})
+    trained = Trained({"label": "column_1", "text": "column_2"})
     records, _ = load_records(path, DataSpec(), fields, {}, "predict", trained=trained)
     assert [r.values for r in records] == [{"text": "one text"}, {"text": "another text"}]
 
