@@ -123,7 +123,6 @@ def test_a_users_own_metric_is_scored(tiny, tmp_path):
     expected = sum(2.5 for row in rows_said if row["label"] != row["prediction"] == "pos")
     assert run.metrics["cost"] == {"value": expected, "low": None, "high": None}
     assert Run.open(run.folder).metrics["cost"]["value"] == expected
-    assert json.loads((run.adapter / "lightune.json").read_text())["metrics"]["cost"] == expected
     again = Run.open(run.folder).evaluate(held_out, metrics={"cost": cost})["metrics"]
     assert again == run.metrics
 
@@ -168,9 +167,9 @@ def test_bf16_trains_float32_weights(tiny, tmp_path, method):
     moved = 0
     for name, tensor in weights(low).items():
         assert tensor.dtype == torch.float32
-        moved += not torch.equal(tensor, weights(still)[name])
+        moved += bool((tensor - weights(still)[name]).abs().max() > 5e-7)
         assert torch.allclose(tensor, weights(high)[name], atol=1e-5), name
-    assert moved > 2
+    assert moved > len(weights(low)) / 2, "not the new head alone; LoRA's A waits for its B"
     assert lines(low.folder / "predictions.jsonl") != lines(high.folder / "predictions.jsonl")
 
 
