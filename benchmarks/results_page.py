@@ -27,7 +27,8 @@ Made by `benchmarks/results_page.py` from `benchmarks/results/classification.jso
 Every row is one command with built-in defaults, nothing tuned per data set:
 
 ```
-lightune train --task classification --data TRAIN.csv --test TEST.csv --model MODEL --method METHOD -s train.seed=SEED --out DIR
+lightune train --task classification --data TRAIN.csv --test TEST.csv \\
+    --model MODEL --method METHOD -s train.seed=SEED --out DIR
 ```
 
 `.venv/bin/python benchmarks/classification.py` runs them all and goes on where it stopped; it reads

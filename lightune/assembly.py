@@ -25,7 +25,7 @@ from lightune.engine.plan import Plan, default_device, machine_plan
 from lightune.engine.prepare import prepare
 from lightune.errors import AdapterError, ConfigError
 from lightune.methods.base import Attachment
-from lightune.methods.beside import train_new_modules
+from lightune.methods.beside import modules_beside, train_new_modules
 from lightune.models.catalogue import catalogue
 from lightune.models.load import Base, load
 from lightune.models.naming import understand
@@ -87,7 +87,7 @@ class Job:
         def targets(rows: Sequence[Example], width: int) -> torch.Tensor:
             return task.targets(rows, state, width)
 
-        return collate(examples, pad_id(tokenizer), targets, side=tokenizer.padding_side)
+        return collate(examples, pad_id(tokenizer), targets, max_length=self.predictor.max_length)
 
     def loop_arguments(self) -> dict[str, Any]:
         """Return what `train.loop.fit` and `train.forecast.forecast` both take."""
@@ -125,7 +125,7 @@ def assemble(recipe: Recipe, note: Note) -> Job:
     manifest = _describe(recipe, state, base, max_length)
     attachments = _attach(recipe, base, manifest)
     plan = machine_plan(spec.precision, spec.engine)
-    prepared = prepare(base.model, plan, attachments[-1].modules)
+    prepared = prepare(base.model, plan, modules_beside(base.model, base.new_modules))
     _tell(prepared.notes, note)
     job = Job(
         recipe=recipe,
@@ -177,12 +177,12 @@ def reload(folder: RunFolder, recipe: Recipe, note: Note, force: bool = False) -
     base = load(recipe.model, task.head(saved.state), seed=recipe.train.seed)
     if not force:
         _check_tokenizer(folder.adapter, saved, base)
-    attachments, manifest = load_adapter(folder.adapter, base.model, base.hash(), force)
+    _, manifest = load_adapter(folder.adapter, base.model, base.hash(), force)
     plan = Plan.model_validate(folder.read(folder.environment)["plan"])
     if plan.device != "cpu" and plan.device != default_device():
         note(f"the run used {plan.device}, which is not here: scores may differ in the last digits")
-        plan = machine_plan(recipe.train.precision, recipe.train.engine)
-    prepared = prepare(base.model, plan, attachments[-1].modules)
+        plan = machine_plan(engine=recipe.train.engine)
+    prepared = prepare(base.model, plan, modules_beside(base.model, base.new_modules))
     return Predictor(
         task, manifest.state, base.tokenizer, prepared, manifest.max_length or base.max_length
     )
@@ -261,8 +261,8 @@ def _attach(recipe: Recipe, base: Base, manifest: Manifest) -> list[Attachment]:
         return _attach_from(Path(start), base, manifest)
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(recipe.train.seed)
-        method = recipe.method.attach(base.model)
-        return [method, train_new_modules(base.model, base.new_modules)]
+        beside = train_new_modules(base.model, base.new_modules)
+        return [recipe.method.attach(base.model), beside]
 
 
 def _attach_from(start: Path, base: Base, manifest: Manifest) -> list[Attachment]:

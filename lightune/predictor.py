@@ -12,13 +12,11 @@ from typing import Any
 
 from torch import Tensor
 
+from lightune.engine.plan import threads_of
 from lightune.engine.prepare import Prepared
-from lightune.evaluate.predict import Progress, predict_logits
+from lightune.evaluate.predict import PREDICTION_BATCH, Progress, predict_logits
 from lightune.tasks.base import Scores, Task
 from lightune.types import Example, Prediction, Record
-
-PREDICTION_BATCH = 32
-"""Examples in a batch of prediction; fixed, so that a file's scores never depend on a setting."""
 
 
 @dataclass(slots=True)
@@ -45,17 +43,19 @@ class Predictor:
 
     def logits(self, examples: Sequence[Example], on_batch: Progress | None = None) -> Tensor:
         """Return what the model says of every example, `[examples, …]` in float32, in order."""
-        return predict_logits(
-            self.prepared.model,
-            self.task,
-            examples,
-            self.state,
-            pad_id=pad_id(self.tokenizer),
-            side=self.tokenizer.padding_side,
-            batch_size=PREDICTION_BATCH,
-            device=self.prepared.plan.device,
-            on_batch=on_batch,
-        )
+        plan = self.prepared.plan
+        with threads_of(plan):
+            return predict_logits(
+                self.prepared.model,
+                self.task,
+                examples,
+                self.state,
+                pad_id=pad_id(self.tokenizer),
+                max_length=self.max_length,
+                batch_size=PREDICTION_BATCH,
+                device=plan.device,
+                on_batch=on_batch,
+            )
 
     def predict(
         self, examples: Sequence[Example], on_batch: Progress | None = None

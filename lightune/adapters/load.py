@@ -68,14 +68,14 @@ def load_adapter(
     attachments: list[Attachment] = []
     try:
         with torch.random.fork_rng(devices=[]):  # the random start is overwritten: leave no trace
-            attachments.append(method.attach(model))
             attachments.append(train_new_modules(model, manifest.new_modules))
+            attachments.insert(0, method.attach(model))
         if manifest.layout == "model":
             _fill_model(weights_file(folder, MODEL_WEIGHTS), model, attachments)
         else:
             _fill(weights_file(folder, ADAPTER_WEIGHTS), attachments)
     except BaseException:
-        for part in reversed(attachments):
+        for part in attachments:  # the method came last
             part.detach()
         raise
     return attachments, manifest

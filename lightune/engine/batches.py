@@ -65,6 +65,7 @@ def collate(
     pad_id: int,
     targets: Callable[[Sequence[Example], int], Tensor] | None,
     multiple: int = 8,
+    max_length: int | None = None,
     side: str = "right",
     pad_values: Mapping[str, int] | None = None,
 ) -> Batch:
@@ -74,7 +75,8 @@ def collate(
         examples: at least one.
         pad_id: token put where an example is shorter.
         targets: makes the targets from the examples and the padded length; None when unlabelled.
-        multiple: the padded length is rounded up to it.
+        multiple: the padded length is rounded up to it,
+        max_length: but not above this: a model has no position beyond its limit.
         side: `right` or `left`, where the padding goes.
         pad_values: padding of further inputs by name; unknown ones are padded with 0.
 
@@ -83,6 +85,8 @@ def collate(
     """
     longest = max(len(example) for example in examples)
     width = -(-longest // multiple) * multiple
+    if max_length is not None:
+        width = max(longest, min(width, max_length))
     values = {"input_ids": pad_id, **PAD_VALUES, **(pad_values or {})}
     shape = (len(examples), width)
     arrays = {

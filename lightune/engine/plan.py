@@ -15,9 +15,10 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import json
+import os
 import platform
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Literal
 
@@ -89,7 +90,7 @@ def machine_plan(
     """
     engine = engine or EngineSpec()
     device = device or default_device()
-    threads = engine.threads or usable_cores()
+    threads = engine.threads or allowed_threads()
     if precision == "fp16" and device != "cuda":
         raise ConfigError(
             "train.precision: fp16 needs a CUDA GPU",
@@ -125,9 +126,27 @@ def default_device() -> str:
     return "mps" if torch.backends.mps.is_available() else "cpu"
 
 
+def allowed_threads() -> int:
+    """Return how many threads the arithmetic may use: the cores, or less where the environment
+    says so, as joblib's workers do."""
+    limit = os.environ.get("OMP_NUM_THREADS", "")
+    return min(usable_cores(), int(limit)) if limit.isdigit() and int(limit) else usable_cores()
+
+
+@contextlib.contextmanager
+def threads_of(plan: Plan) -> Iterator[None]:
+    """Do something with a plan's threads, at most those there are; then the caller's again."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(min(plan.threads, usable_cores()))
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)
+
+
 def _device_dtype(device: str) -> Dtype:
     if device == "cuda":
-        return "bfloat16" if torch.cuda.is_bf16_supported() else "float16"
+        return "bfloat16" if torch.cuda.is_bf16_supported(including_emulation=False) else "float16"
     return "float32"
 
 
@@ -199,12 +218,8 @@ def _timings(measure: Measure | None, threads: int, cache: Path | None) -> dict[
     kept = _read(file)
     if kept is not None:
         return kept
-    before = torch.get_num_threads()
-    torch.set_num_threads(threads)
-    try:
+    with threads_of(Plan(threads=threads)):
         timings = {probe: measure_here(probe) for probe in PROBES}
-    finally:
-        torch.set_num_threads(before)
     _write(file, timings)
     return timings
 

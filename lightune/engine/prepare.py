@@ -11,15 +11,18 @@ Not here: the optimiser (`train/optimizer.py`), measuring (`plan.py`).
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 from transformers import PreTrainedModel
+from transformers.utils import logging
 
-from lightune.engine.plan import Plan
+from lightune.engine.plan import Plan, threads_of
+from lightune.errors import ModelError
 from lightune.nn import attention
 from lightune.nn.dropout import swap_dropout
 from lightune.nn.lowrank import LowRankLinear
@@ -54,45 +57,107 @@ def prepare(model: nn.Module, plan: Plan, float32_modules: Iterable[str] = ()) -
     """Apply `plan` to a model whose method is attached.
 
     Args:
-        model: a Transformers model; changed in place.
+        model: a Transformers model; changed in place, for good: attachments cannot be detached
+            from it afterwards.
         plan: see `Plan`.
-        float32_modules: paths of modules that compute in float32 whatever the plan says (new
-            heads and poolers).
+        float32_modules: paths of modules that compute in float32 whatever the plan says (heads
+            and new poolers).
+
+    Returns:
+        The model, and the plan as it took effect: a part that the model does not take is left
+        out of it, with a note.
     """
-    torch.set_num_threads(plan.threads)
     prepared = Prepared(model, plan)
-    _choose_attention(prepared)
-    if plan.dropout == "pooled":
-        swap_dropout(model)
-    elif plan.dropout == "off":
+    with threads_of(plan):
+        _choose_attention(prepared)
+        _choose_dropout(model, plan)
         for module in model.modules():
-            if isinstance(module, nn.Dropout):
-                module.p = 0.0
-    for module in model.modules():
-        if isinstance(module, LowRankLinear):
-            module.own_backward = plan.lowrank
-    whole = [model.get_submodule(path) for path in float32_modules]
-    if plan.torch_dtype is not torch.float32:
-        _lower(prepared, {id(m) for module in whole for m in module.modules()})
-        for module in whole:
-            module.register_forward_pre_hook(_to_float32, with_kwargs=True)
+            if isinstance(module, LowRankLinear):
+                module.own_backward = plan.lowrank
+        if plan.torch_dtype is not torch.float32:
+            whole = [model.get_submodule(path) for path in float32_modules]
+            _lower(prepared, {id(m) for module in whole for m in module.modules()})
+            for module in whole:
+                module.register_forward_pre_hook(_to_float32, with_kwargs=True)
     model.to(plan.device)
     # the masters have left the model: only their images are in it
     nn.ParameterList([master for master, _ in prepared.pairs]).to(plan.device)
     return prepared
 
 
+PROBE_TOLERANCE = 1e-3
+"""Largest difference, relative to the largest logit, that another attention may make in float32."""
+
+
 def _choose_attention(prepared: Prepared) -> None:
-    wanted = prepared.plan.attention
-    if wanted == "off" or not isinstance(prepared.model, PreTrainedModel):
+    """Give the model the plan's attention, if it takes it and computes the same with it."""
+    model, wanted = prepared.model, prepared.plan.attention
+    if wanted == "off" or not isinstance(model, PreTrainedModel):
         return
+    own = model.config._attn_implementation
+    before = _probe(model)
     attention.register()
-    try:
-        prepared.model.set_attn_implementation(wanted)
-    except ValueError:
+    with quiet_warnings():
+        try:
+            model.set_attn_implementation(wanted)
+            taken = model.config._attn_implementation == wanted
+            after = _probe(model) if taken else None
+        except (ValueError, ModelError):
+            taken = False
+    if taken and before is not None and after is not None:
+        taken = bool((after - before).abs().max() <= PROBE_TOLERANCE * before.abs().max())
+    if not taken:
+        with quiet_warnings():
+            model.set_attn_implementation(own)
+        prepared.plan = prepared.plan.model_copy(update={"attention": "off"})
         prepared.notes.append(
-            f"{type(prepared.model).__name__} does not take another attention; it keeps its own"
+            f"{type(model).__name__} does not take the attention {wanted!r}; it keeps its own"
         )
+
+
+@contextmanager
+def quiet_warnings() -> Iterator[None]:
+    """Keep Transformers from warning of what is said in a note of ours."""
+    before = logging.get_verbosity()
+    logging.set_verbosity_error()
+    try:
+        yield
+    finally:
+        logging.set_verbosity(before)
+
+
+@torch.no_grad()
+def _probe(model: PreTrainedModel) -> Tensor | None:
+    """Return the model's logits for two short inputs, one of them padded; None where it does not
+    read token ids."""
+    if model.main_input_name != "input_ids":
+        return None
+    words = model.get_input_embeddings().num_embeddings
+    ids = torch.arange(2, 18).view(2, 8) % words
+    pad, end = model.config.pad_token_id, getattr(model.config, "eos_token_id", None)
+    mask = torch.ones_like(ids)
+    if isinstance(end, int):
+        ids[0, 7] = ids[1, 5] = end  # BART and T5 classify by the last end token
+    ids[1, 6:], mask[1, 6:] = pad if isinstance(pad, int) else 0, 0
+    modes = [(module, module.training) for module in model.modules()]
+    model.eval()
+    try:
+        return model(input_ids=ids, attention_mask=mask).logits.float()
+    finally:
+        for module, training in modes:
+            module.training = training
+
+
+def _choose_dropout(model: nn.Module, plan: Plan) -> None:
+    if plan.dropout == "pooled":
+        swap_dropout(model)
+    elif plan.dropout == "off":
+        for module in model.modules():
+            if isinstance(module, nn.Dropout):
+                module.p = 0.0
+            for name, value in list(vars(module).items()):
+                if name.endswith("dropout") and isinstance(value, float):
+                    setattr(module, name, 0.0)  # BART and others keep the rate as a number
 
 
 def _lower(prepared: Prepared, keep: set[int]) -> None:

@@ -20,6 +20,9 @@ from lightune.engine.batches import by_length, collate
 from lightune.tasks.base import Task
 from lightune.types import Example
 
+PREDICTION_BATCH = 32
+"""Examples in a batch of prediction; fixed, so that a file's scores never depend on a setting."""
+
 Progress = Callable[[int, int], None]
 """Called after each batch with the number of examples done and of all."""
 
@@ -31,8 +34,8 @@ def predict_logits(
     state: dict[str, Any],
     *,
     pad_id: int,
-    side: str = "right",
-    batch_size: int = 32,
+    max_length: int | None = None,
+    batch_size: int = PREDICTION_BATCH,
     device: torch.device | str = "cpu",
     on_batch: Progress | None = None,
 ) -> Tensor:
@@ -41,7 +44,8 @@ def predict_logits(
     Args:
         model: on `device` already.
         pad_id: token that fills shorter rows.
-        side: `right` or `left`, where padding goes.
+        max_length: no batch is padded beyond it. Padding goes to the right: models with absolute
+            positions would read a shifted text otherwise.
         on_batch: progress; see `Progress`.
     """
     if not examples:
@@ -56,7 +60,7 @@ def predict_logits(
     with evaluating(model), torch.no_grad():
         for positions in batches:
             rows = [order[p] for p in positions]
-            batch = collate([examples[i] for i in rows], pad_id, None, side=side)
+            batch = collate([examples[i] for i in rows], pad_id, None, max_length=max_length)
             batch.inputs = {name: tensor.to(device) for name, tensor in batch.inputs.items()}
             logits = task.logits(model(**batch.inputs), batch).cpu()
             if result is None:

@@ -80,7 +80,9 @@ class Method(Settings, ABC):
 
     @abstractmethod
     def attach(self, model: nn.Module) -> Attachment:
-        """Add the trainable weights to `model`, in place. `model` arrives frozen.
+        """Add the trainable weights to `model`, in place.
+
+        `model` arrives frozen, but for the modules trained whole beside the method (a new head).
 
         Random starts are drawn from torch's global generator, which the caller seeds.
 

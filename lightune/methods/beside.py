@@ -42,10 +42,12 @@ def modules_beside(model: nn.Module, new_modules: Iterable[str]) -> tuple[str, .
 
 
 def train_new_modules(model: nn.Module, new_modules: Iterable[str]) -> Attachment:
-    """Make the modules beside the method trainable, as float32 copies. Call it after `attach`.
+    """Make the modules beside the method trainable, as float32 copies.
+
+    Call it before the method's `attach`, which then leaves them alone.
 
     Args:
-        model: the base model with the method attached.
+        model: the base model, frozen.
         new_modules: paths of the modules that the checkpoint did not have.
 
     Raises:

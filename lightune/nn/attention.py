@@ -16,7 +16,6 @@ Not here:   the choice between this and PyTorch's `sdpa` (`engine/plan.py`).
 
 from __future__ import annotations
 
-import math
 from typing import Any
 
 import torch
@@ -24,12 +23,16 @@ from torch import Tensor, nn
 from transformers import AttentionInterface, AttentionMaskInterface
 from transformers.masking_utils import eager_mask
 
+from lightune.errors import ModelError
 from lightune.nn.dropout import factors as dropout_factors
 
 NAME = "lightune"
 
 SLICE_ELEMENTS = 1 << 19
 """Score elements formed at a time: 1 MB in bfloat16, what stays in a core's second-level cache."""
+
+UNKNOWN_HERE = ("s_aux", "sinks", "block_indices", "indexer_scores")
+"""Arguments of some models that change what attention computes."""
 
 KEEP_ELEMENTS = 1 << 25
 """Layers whose scores have more elements than this keep no P; the backward pass forms it again."""
@@ -84,7 +87,7 @@ class PlainAttention(torch.autograd.Function):
         q, k, v, mask, factors, kept = ctx.saved_tensors
         grad = grad.transpose(1, 2)  # [batch, heads, queries, width]
         batch, heads, queries, keys = q.shape[0], q.shape[1], q.shape[2], k.shape[2]
-        grads = [torch.empty(t.transpose(1, 2).shape, dtype=t.dtype) for t in (q, k, v)]
+        grads = [t.new_empty(t.transpose(1, 2).shape) for t in (q, k, v)]
         grad_q, grad_k, grad_v = (g.transpose(1, 2) for g in grads)
         for part in _slices(batch, heads * queries * keys):
             p = (
@@ -117,14 +120,24 @@ def attention(
     scaling: float | None = None,
     position_bias: Tensor | None = None,
     softcap: float | None = None,
-    **_: Any,
+    **further: Any,
 ) -> tuple[Tensor, None]:
     """Transformers' attention interface: query `[batch, heads, queries, width]`, key and value
     `[batch, key heads, keys, width]` -> `[batch, queries, heads, width]`.
 
     Grouped keys (fewer key heads than query heads) are repeated. A trained position bias (T5 under
     `full`) or a soft cap (Gemma 2) goes through autograd.
+
+    Raises:
+        ModelError: the model passes something that changes the mathematics and is not known here.
     """
+    for name in UNKNOWN_HERE:
+        if further.get(name) is not None:
+            raise ModelError(
+                f"train.engine.attention: {type(module).__name__} needs an attention with {name!r}",
+                found=f"the kernel {NAME!r}, which has none",
+                mend="`engine: {attention: off}` keeps the model's own",
+            )
     groups = query.shape[1] // key.shape[1]
     if groups > 1:
         key, value = (t.repeat_interleave(groups, dim=1) for t in (key, value))
@@ -135,7 +148,7 @@ def attention(
     shape = (*query.shape[:3], key.shape[2])
     kept = None
     if dropout:
-        kept = dropout_factors(math.prod(shape), dropout, query.dtype).view(shape)
+        kept = dropout_factors(shape, dropout, query)
     if softcap is not None or (mask is not None and mask.requires_grad):
         return _by_autograd(query, key, value, mask, scale, softcap, kept), None
     return PlainAttention.apply(query, key, value, mask, scale, kept), None

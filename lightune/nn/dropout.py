@@ -7,50 +7,75 @@ Departs:    the factors of one call are independent of each other, as in PyTorch
             some of theirs, shifted by a random amount, where their windows overlap.
 Seeds:      the pool is a function of the seed given to `reset`, the places come from torch's
             global generator. So no call before a run, and no resume, changes a run.
-Off:        `train.engine.dropout: torch` keeps PyTorch's own.
+Off:        `train.engine.dropout: torch` keeps PyTorch's own numbers, everywhere; so does a GPU.
+Cost:       32 MB at most for each probability and format, until `clear`.
 """
 
 from __future__ import annotations
 
+import math
+from collections.abc import Sequence
+
 import torch
 from torch import Tensor, nn
 
-POOL = 1 << 22
-"""Factors in the smallest pool: 4 million, 8 MB in bfloat16."""
+SMALLEST_POOL, LARGEST_POOL = 1 << 22, 1 << 24
+"""Factors in a pool. Calls for more than half of the largest pool join several windows."""
 
 _pools: dict[tuple[float, torch.dtype, int], Tensor] = {}
 _seed = 0
+_pooled = True
 
 
-def reset(seed: int) -> None:
-    """Draw the pools of the run that begins now from `seed`."""
-    global _seed
-    _seed = seed
+def reset(seed: int, pooled: bool = True) -> None:
+    """Begin a run: draw its pools from `seed`, or draw every number anew where not `pooled`."""
+    global _seed, _pooled
+    _seed, _pooled = seed, pooled
     _pools.clear()
 
 
-def factors(count: int, p: float, dtype: torch.dtype) -> Tensor:
-    """Return `count` dropout factors, 0 with probability `p` and else 1 / (1 - p).
+def clear() -> None:
+    """Give the pools' memory back."""
+    _pools.clear()
 
-    They are a view of the pool: do not write to them.
+
+def factors(shape: Sequence[int], p: float, like: Tensor) -> Tensor:
+    """Return dropout factors, 0 with probability `p` and else 1 / (1 - p).
+
+    Args:
+        shape: of the result.
+        like: gives format and device.
+
+    Returns:
+        What may be a view of the pool: do not write to it.
     """
-    size = POOL
-    while size < 2 * count:
+    if like.device.type != "cpu" or not _pooled:
+        drawn = torch.empty(tuple(shape), device=like.device, dtype=torch.float32)
+        return drawn.bernoulli_(1 - p).div_(1 - p).to(like.dtype)
+    return _windows(math.prod(shape), p, like.dtype).view(tuple(shape))
+
+
+def _windows(count: int, p: float, dtype: torch.dtype) -> Tensor:
+    size = SMALLEST_POOL
+    while size < min(2 * count, LARGEST_POOL):
         size *= 2
     key = (p, dtype, size)
     if key not in _pools:
         generator = torch.Generator().manual_seed(_seed)
         keep = torch.empty(size).bernoulli_(1 - p, generator=generator)
         _pools[key] = keep.div_(1 - p).to(dtype)
-    start = int(torch.randint(size - count + 1, ()))
-    return _pools[key][start : start + count]
+    pool, length = _pools[key], min(count, size // 2)
+    starts = torch.randint(size - length + 1, (-(-count // length),)).tolist()
+    if len(starts) == 1:
+        return pool[starts[0] : starts[0] + count]
+    return torch.cat([pool[start : start + length] for start in starts])[:count]
 
 
 def dropout(x: Tensor, p: float) -> Tensor:
     """Return x with a share `p` of its elements set to zero and the rest scaled up."""
-    if x.device.type != "cpu":
+    if x.device.type != "cpu" or not _pooled:
         return nn.functional.dropout(x, p, training=True)
-    return x * factors(x.numel(), p, x.dtype).view(x.shape)
+    return x * factors(x.shape, p, x)
 
 
 class PooledDropout(nn.Module):

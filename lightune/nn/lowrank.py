@@ -19,7 +19,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from lightune.nn.dropout import dropout
+from lightune.nn.dropout import factors as dropout_factors
 from lightune.nn.surgery import shape, weight_out_in
 
 
@@ -105,7 +105,7 @@ class LowRankLinear(nn.Module):
         flat = x.reshape(-1, x.shape[-1])
         mask = None
         if self.training and self.dropout:
-            mask = dropout(torch.ones_like(flat), self.dropout)
+            mask = dropout_factors(flat.shape, self.dropout, flat)
         if self.own_backward:
             y = LowRankProduct.apply(flat, weight, bias, self.A, self.B, self.scale, mask)
         else:

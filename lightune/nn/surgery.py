@@ -11,6 +11,7 @@ from collections.abc import Callable, Iterable
 from difflib import get_close_matches
 from functools import partial
 from typing import Any
+from weakref import ref
 
 import torch
 from torch import Tensor, nn
@@ -39,8 +40,9 @@ class Surgery:
         self.model = model
         self.replaced: dict[str, nn.Module] = {}
         self._undo: list[Callable[[], None]] = []
-        self._requires_grad = [(p, p.requires_grad) for p in model.parameters()]
-        self._training = [(m, m.training) for m in model.modules()]
+        # weak: what the engine replaces by a smaller format must not be kept alive from here
+        self._requires_grad = [(ref(p), p.requires_grad) for p in model.parameters()]
+        self._training = [(ref(m), m.training) for m in model.modules()]
 
     def replace(self, path: str, module: nn.Module) -> None:
         """Put `module` where `path` is, in the train mode of what stood there."""
@@ -90,9 +92,11 @@ class Surgery:
         while self._undo:
             self._undo.pop()()
         for parameter, requires_grad in self._requires_grad:
-            parameter.requires_grad_(requires_grad)
+            if (kept := parameter()) is not None:
+                kept.requires_grad_(requires_grad)
         for module, training in self._training:
-            module.training = training
+            if (still := module()) is not None:
+                still.training = training
 
 
 def linears(model: nn.Module) -> dict[str, nn.Module]:
@@ -125,22 +129,39 @@ def block_paths(model: nn.Module) -> list[str]:
     return found
 
 
+def _all_linear(model: nn.Module, every: dict[str, nn.Module]) -> dict[str, nn.Module]:
+    """Return the linear layers of the blocks, and of the backbone behind the first block."""
+    frozen = {path: m for path, m in every.items() if not m.weight.requires_grad}
+    blocks = tuple(f"{path}." for path in block_paths(model))
+    if not blocks:
+        return frozen
+    backbone = getattr(model, "base_model_prefix", "") or ""
+    inside = [path for path in every if path.startswith(blocks)]
+    order = list(every)
+    behind = order[order.index(inside[0]) :] if inside else []
+    return {
+        path: m
+        for path, m in frozen.items()
+        if path.startswith(blocks)
+        or (backbone and path in behind and path.startswith(f"{backbone}."))
+    }
+
+
 def find_linears(model: nn.Module, targets: list[str] | str) -> dict[str, nn.Module]:
     """Return `{path: layer}` of the linear layers that `targets` name.
 
     Args:
         model: any Transformers model.
         targets: last names (`query`) or ends of paths (`attention.self.query`), or `all-linear`
-            for every linear layer inside the repeated blocks: not the embeddings, pooler or head.
+            for every linear layer of the blocks and of a pooler behind them: not the embeddings,
+            not the head, nor what is trained whole already.
 
     Raises:
         TargetError: a target matches nothing. A typo must not train fewer layers in silence.
     """
     every = linears(model)
     if targets == ALL_LINEAR:
-        blocks = tuple(f"{path}." for path in block_paths(model))
-        inside = {path: m for path, m in every.items() if path.startswith(blocks)}
-        return inside or every
+        return _all_linear(model, every)
     wanted = [targets] if isinstance(targets, str) else list(targets)
     chosen: dict[str, nn.Module] = {}
     names = sorted({path.rpartition(".")[2] for path in every})

@@ -24,6 +24,7 @@ from torch import Tensor, nn
 
 from lightune.engine.batches import by_length
 from lightune.engine.plan import Plan
+from lightune.evaluate.predict import PREDICTION_BATCH
 from lightune.tasks.base import Task
 from lightune.train.loop import (
     FLOAT32,
@@ -40,9 +41,6 @@ from lightune.types import Example
 
 ADAM_BYTES, BEST_BYTES = 8, 4
 """Per trainable weight: two float32 moments; one float32 copy."""
-
-PREDICT_BATCH = 64
-"""Examples per batch when scoring, as in `evaluate/`."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -150,7 +148,7 @@ def _batches(train: Sequence[Example], spec: TrainSpec, steps: int) -> list[list
 
 
 def _prediction_batches(examples: Sequence[Example]) -> list[list[int]]:
-    return by_length([len(example) for example in examples], PREDICT_BATCH)
+    return by_length([len(example) for example in examples], PREDICTION_BATCH)
 
 
 def _padded_tokens(examples: Sequence[Example], batch: Sequence[int]) -> int:

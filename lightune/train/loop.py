@@ -23,7 +23,7 @@ import torch
 from torch import Tensor, nn
 
 from lightune.engine.batches import epoch_batches
-from lightune.engine.plan import Plan
+from lightune.engine.plan import Plan, threads_of
 from lightune.evaluate.predict import evaluating
 from lightune.nn import dropout
 from lightune.tasks.base import Task
@@ -125,8 +125,8 @@ def fit(
         moved = to_device(batch, plan.device)
         return task.loss(model(**moved.inputs), moved, task_state)
 
-    with own_random(plan.device), stop_on_signal() as request:
-        dropout.reset(spec.seed)
+    with own_random(plan.device), threads_of(plan), stop_on_signal() as request:
+        dropout.reset(spec.seed, pooled=plan.dropout == "pooled")
         set_mode(model)
         while not finished(state, total, spec) and request.signal is None:
             # What is random in this step depends on nothing but the seed and the step.
@@ -177,6 +177,7 @@ def fit(
                 keep_best(state, metrics, task.deciding, optimizer, spec.evaluation.best)
             on_step(state.step, lambda: capture(state, optimizer))
 
+    dropout.clear()
     interrupted = capture(state, optimizer) if request.signal else None
     if state.best and state.best.weights and not interrupted:
         optimizer.set_weights(state.best.weights)

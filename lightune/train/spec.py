@@ -110,7 +110,7 @@ class TrainSpec(Settings):
     precision: Literal["auto", "fp32", "bf16", "fp16"] = "auto"
     """Number format of the frozen weights and the arithmetic; trained weights are always float32.
     `auto` takes the fastest that trains well on this machine."""
-    seed: NonNegativeInt = 0
+    seed: NonNegativeInt = Field(0, lt=2**32)
     """Covers every random choice: splits, new weights, order of the records, dropout."""
     from_run: str | None = Field(None, alias="from")
     """Run or adapter folder whose trained weights to start from; null starts anew."""

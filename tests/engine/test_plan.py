@@ -52,7 +52,7 @@ def test_takes_what_was_measured_fastest(name):
     [("cuda", True, "bfloat16"), ("cuda", False, "float16"), ("mps", False, "float32")],
 )
 def test_a_gpu_is_not_measured(device, bf16, expected, monkeypatch):
-    monkeypatch.setattr(torch.cuda, "is_bf16_supported", lambda: bf16)
+    monkeypatch.setattr(torch.cuda, "is_bf16_supported", lambda **_: bf16)
     plan = machine_plan(device=device, measure=machine())
     assert (plan.device, plan.dtype, plan.attention) == (device, expected, "sdpa")
     assert plan.dropout == "torch"

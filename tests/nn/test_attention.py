@@ -52,7 +52,7 @@ def test_equals_torch(shape, masked):
 def test_dropout_equals_autograd():
     q, k, v = inputs(SHAPES[1])
     dropout.reset(0)
-    factors = dropout.factors(5 * 4 * 33 * 33, 0.3, torch.float64).view(5, 4, 33, 33)
+    factors = dropout.factors((5, 4, 33, 33), 0.3, q)
     ours = attention.PlainAttention.apply(q, k, v, None, 0.3, factors)
     theirs = attention._by_autograd(q, k, v, None, 0.3, None, factors)
     torch.testing.assert_close(results(ours, q, k, v), results(theirs, q, k, v))
@@ -85,9 +85,7 @@ def test_it_takes_effect_in_models_with_their_masks(name, monkeypatch):
     expected = model(input_ids=ids, attention_mask=mask).last_hidden_state
     calls = []
     plain = attention.PlainAttention.apply
-    monkeypatch.setattr(
-        attention.PlainAttention, "apply", lambda *a: calls.append(1) or plain(*a)
-    )
+    monkeypatch.setattr(attention.PlainAttention, "apply", lambda *a: calls.append(1) or plain(*a))
     model.set_attn_implementation(attention.NAME)
     ours = model(input_ids=ids, attention_mask=mask).last_hidden_state
     assert len(calls) == 2

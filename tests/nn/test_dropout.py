@@ -38,18 +38,19 @@ def test_calls_differ_and_a_seed_repeats_them():
 
 
 def test_the_pool_depends_on_the_seed_alone(monkeypatch):
-    monkeypatch.setattr(dropout, "POOL", 100)
+    monkeypatch.setattr(dropout, "SMALLEST_POOL", 100)
+    monkeypatch.setattr(dropout, "LARGEST_POOL", 400)
     drawn = []
     for earlier_calls in (0, 3):
         dropout.reset(5)
         for _ in range(earlier_calls):
-            dropout.factors(30, 0.5, torch.float32)
+            dropout.factors((30,), 0.5, torch.zeros(0))
         torch.manual_seed(1)
-        drawn.append([dropout.factors(n, 0.5, torch.float32) for n in (40, 400)])
+        drawn.append([dropout.factors((n,), 0.5, torch.zeros(0)) for n in (40, 400)])
     assert all(torch.equal(a, b) for a, b in zip(*drawn, strict=True))
     dropout.reset(6)
     torch.manual_seed(1)
-    assert not torch.equal(drawn[0][1], dropout.factors(400, 0.5, torch.float32))
+    assert not torch.equal(drawn[0][1], dropout.factors((400,), 0.5, torch.zeros(0)))
 
 
 def test_gradient_goes_where_the_input_went():
@@ -67,3 +68,25 @@ def test_evaluation_changes_nothing_and_swapping_keeps_the_mode():
     assert isinstance(model[1], dropout.PooledDropout)
     assert torch.equal(model(x), model[0](x))
     assert not torch.equal(model.train()(torch.ones(2, 4)), model[0](torch.ones(2, 4)))
+
+
+def test_large_calls_join_windows_and_keep_the_share(monkeypatch):
+    monkeypatch.setattr(dropout, "SMALLEST_POOL", 1000)
+    monkeypatch.setattr(dropout, "LARGEST_POOL", 2000)
+    dropout.reset(0)
+    torch.manual_seed(0)
+    drawn = dropout.factors((50, 301), 0.25, torch.zeros(0))
+    assert drawn.shape == (50, 301)
+    assert abs((drawn == 0).float().mean() - 0.25) < 0.03
+    assert sum(pool.numel() for pool in dropout._pools.values()) == 2000
+
+
+def test_torchs_own_numbers_where_asked():
+    x = torch.ones(100)
+    dropout.reset(0, pooled=False)
+    torch.manual_seed(3)
+    ours = dropout.dropout(x, 0.5)
+    torch.manual_seed(3)
+    assert torch.equal(ours, nn.functional.dropout(x, 0.5))
+    assert not dropout._pools
+    dropout.reset(0)
