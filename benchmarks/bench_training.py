@@ -141,6 +141,7 @@ def main() -> None:
                         result = run(side, load, targets, train, test, seed)
                         row = {"workload": name, "targets": adapted, "side": side, "seed": seed}
                         rows.append(row | result)
+                        RESULTS.parent.mkdir(exist_ok=True)
                         with RESULTS.open("a") as file:
                             file.write(json.dumps(rows[-1]) + "\n")
                         print(json.dumps(rows[-1]), flush=True)

@@ -84,6 +84,7 @@ def main() -> None:
         if row in done:
             continue
         result = run(*row, options.work)
+        RESULTS.parent.mkdir(exist_ok=True)
         with RESULTS.open("a") as file:
             file.write(json.dumps(result) + "\n")
         print(*row, result["metrics"], f"{result['seconds']:.0f} s", flush=True)

@@ -8,6 +8,7 @@ adapter back.
 from __future__ import annotations
 
 import hashlib
+import json
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -233,10 +234,19 @@ def loadable_name(name: str) -> str:
 
 
 def tokenizer_hash(tokenizer: Any) -> str:
-    """Return a fingerprint of a tokenizer: its vocabulary and its special tokens."""
+    """Return a fingerprint of all that decides which ids a text becomes.
+
+    Truncation and padding are left out: they are set anew at every call.
+    """
     words = sorted(tokenizer.get_vocab().items(), key=lambda item: item[1])
-    special = sorted(map(str, tokenizer.all_special_tokens))
-    return hashlib.sha256(f"{words}{special}".encode()).hexdigest()
+    parts = [words, sorted(map(str, tokenizer.all_special_tokens)), tokenizer.model_input_names]
+    fast = getattr(tokenizer, "backend_tokenizer", None)
+    if fast is not None:
+        rules = json.loads(fast.to_str())
+        parts += [
+            rules[name] for name in ("normalizer", "pre_tokenizer", "post_processor", "model")
+        ]
+    return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()
 
 
 def _check_tokenizer(adapter: Path, manifest: Manifest, base: Base) -> None:

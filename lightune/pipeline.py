@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -33,8 +33,9 @@ from lightune.runs.folder import RunFolder, check_free
 from lightune.runs.log import MetricsLog, read_log
 from lightune.train.forecast import forecast
 from lightune.train.loop import FitResult, fit, planned_steps
-from lightune.train.memory import peak_rss_mb
+from lightune.train.memory import peak_rss_mb, reset_peak
 from lightune.train.progress import Look, Progress
+from lightune.train.schedule import warmup_steps
 from lightune.train.trackers import check_installed, open_trackers
 
 Note = Callable[[str], None]
@@ -78,6 +79,7 @@ def train(
     resolved = _resolve(recipe, overrides, sections, note)
     if out is not None:
         check_free(out)
+    reset_peak()
     job = assemble(resolved, note)
     for line in render(job.splits.report):
         note(line)
@@ -173,6 +175,12 @@ def _fit(job: Job, folder: RunFolder, look: Look, note: Note) -> FitResult:
     spec = job.recipe.train
     steps = planned_steps(len(job.examples["train"]), spec)
     places = [record.place for record in job.splits.train]
+    warmup = warmup_steps(spec.optimizer.warmup, steps)
+    if warmup >= steps:
+        note(
+            f"the learning rate never reaches its peak: {warmup} steps of warm-up in a run of "
+            f"{steps} (train.optimizer.warmup)"
+        )
     with (
         MetricsLog(folder.metrics, note) as log,
         _trackers(job, folder) as track,
@@ -203,7 +211,9 @@ def _validation(job: Job) -> Callable[[], dict[str, float]] | None:
 
     def evaluate() -> dict[str, float]:
         predictions = job.predictor.predict(examples)
-        scores = job.recipe.task.score(predictions, job.splits.validation, job.predictor.state)
+        scores = job.recipe.task.score(
+            predictions, job.splits.validation, job.predictor.state, intervals=False
+        )
         return {name: score.value for name, score in scores.metrics.items()}
 
     return evaluate
@@ -214,17 +224,17 @@ def _trackers(job: Job, folder: RunFolder) -> Iterator[Callable[[Mapping[str, fl
     """Open the recipe's trackers; give a function that sends one line of the log to each."""
     settings = {"model": job.recipe.model, "method": job.manifest.method}
     settings |= {"task": job.manifest.task, "train": job.recipe.train.model_dump(mode="json")}
-    opened = open_trackers(job.recipe.train.trackers, folder.path, settings)
+    with ExitStack() as stack:
+        opened = []
+        for name in job.recipe.train.trackers:
+            opened += open_trackers([name], folder.path, settings)
+            stack.callback(opened[-1].close)
 
-    def track(entry: Mapping[str, float]) -> None:
-        for tracker in opened:
-            tracker.log(int(entry["step"]), entry)
+        def track(entry: Mapping[str, float]) -> None:
+            for tracker in opened:
+                tracker.log(int(entry["step"]), entry)
 
-    try:
         yield track
-    finally:
-        for tracker in opened:
-            tracker.close()
 
 
 def _finish(

@@ -76,6 +76,11 @@ class Run:
         return dict(self._eval["metrics"])
 
     @property
+    def stopped(self) -> str | None:
+        """Why training ended early: `early stopping`, or a signal's name; None if it did not."""
+        return self._eval["stopped"]
+
+    @property
     def labels(self) -> list[str]:
         """Class names in the order of `predict_proba`'s columns."""
         return list(self.predictor.state["labels"])
@@ -233,6 +238,15 @@ class Run:
                 f"{self.folder} has no test records",
                 found="`data.test: 0`",
                 mend="name a file: lightune evaluate RUN FILE",
+            )
+        then = self._files.read(self._files.data_report)["splits"].get("test", {}).get("sha256")
+        now = splits.report["splits"]["test"]["sha256"]
+        if then != now:
+            raise RunError(
+                f"the data of {self.folder} changed since training: other records would be tested, "
+                "and some of them may have been trained on",
+                found=f"test records {now[:16]}…, then {str(then)[:16]}…",
+                mend="name a file that was not trained on: lightune evaluate RUN FILE",
             )
         return splits.test
 

@@ -114,6 +114,8 @@ class LightuneClassifier(ClassifierMixin, BaseEstimator):
         folder = self._new_folder()
         try:
             run = train(self._recipe(rows), out=folder, progress="silent")
+            if run.stopped not in (None, "early stopping"):
+                raise KeyboardInterrupt(f"training was stopped by {run.stopped}")
         except BaseException:
             if self.out is None:
                 shutil.rmtree(folder.parent, ignore_errors=True)

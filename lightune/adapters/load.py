@@ -65,15 +65,22 @@ def load_adapter(
     if not force:
         _check_base(folder, manifest, base_hash)
     method = _method(folder, manifest)
+    weights = weights_file(folder, MODEL_WEIGHTS if manifest.layout == "model" else ADAPTER_WEIGHTS)
+    if (folder / MANIFEST).exists() and weights.name not in manifest.files:
+        raise AdapterError(
+            f"{folder / MANIFEST} does not vouch for the weights",
+            found=f"hashes of: {', '.join(manifest.files) or 'no file'}",
+            mend=f"copy the folder again; `files` must hold the SHA-256 of {weights.name}",
+        )
     attachments: list[Attachment] = []
     try:
         with torch.random.fork_rng(devices=[]):  # the random start is overwritten: leave no trace
             attachments.append(train_new_modules(model, manifest.new_modules))
             attachments.insert(0, method.attach(model))
         if manifest.layout == "model":
-            _fill_model(weights_file(folder, MODEL_WEIGHTS), model, attachments)
+            _fill_model(weights, model, attachments)
         else:
-            _fill(weights_file(folder, ADAPTER_WEIGHTS), attachments)
+            _fill(weights, attachments)
     except BaseException:
         for part in attachments:  # the method came last
             part.detach()

@@ -109,7 +109,8 @@ def train_copies(
     """Train existing weights without writing to them: swap in float32 copies of `paths`.
 
     Used by methods that train what is already there (`full`, `head` …) and for a new head beside
-    any method. Parameters that share storage (tied weights) share the copy.
+    any method. Parameters that share storage (tied weights) share the copy; what is trained
+    already (a new head, when a method that names it comes) is left as it is.
 
     Args:
         model: the base model, frozen.
@@ -118,5 +119,6 @@ def train_copies(
         modules: the modules that these parameters make up, where they are whole modules.
     """
     surgery = Surgery(model)
-    trainable = surgery.swap_in_copies(paths)
+    frozen = [path for path in paths if not model.get_parameter(path).requires_grad]
+    trainable = surgery.swap_in_copies(frozen)
     return Attachment(surgery, trainable, layout, modules=modules)

@@ -23,9 +23,5 @@ class Full(Method):
     learning_rate: ClassVar[float] = 5e-5
 
     def attach(self, model: nn.Module) -> Attachment:
-        weights = [
-            path
-            for path, p in model.named_parameters()
-            if p.is_floating_point() and not p.requires_grad  # a new head is trained already
-        ]
+        weights = [path for path, p in model.named_parameters() if p.is_floating_point()]
         return train_copies(model, weights, "model")

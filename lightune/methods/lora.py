@@ -35,8 +35,8 @@ class LoRA(Method):
     summary: ClassVar[str] = "a trained low-rank product beside frozen linear layers"
     learning_rate: ClassVar[float] = 5e-4
 
-    rank: int = Field(default=8, ge=1)
-    """Inner size of the product: more rank, more trained weights. At least 1."""
+    rank: int = Field(default=8, ge=1, le=4096)
+    """Inner size of the product: more rank, more trained weights. From 1 to 4096."""
     alpha: float = Field(default=16.0, gt=0, allow_inf_nan=False)
     """Strength of the update, which is scaled by alpha / rank. Above 0."""
     targets: str | list[str] = ALL_LINEAR

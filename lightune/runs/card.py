@@ -15,8 +15,6 @@ from typing import Any
 from lightune import strict_yaml
 from lightune.runs.folder import RunFolder
 
-SITE = "https://pypi.org/project/lightune/"
-
 PIPELINE_TAGS = {"classification": "text-classification"}
 """Task -> the hub's word for it."""
 
@@ -91,7 +89,7 @@ class _Card:
         version = self.environment.get("lightune", "")
         rows = _part(self.splits, "train").get("rows")
         records = f" on {rows:,} records" if isinstance(rows, int) else ""
-        yield f"Made with [Lightune]({SITE}) {version}{records}."
+        yield f"Made with Lightune {version}{records}."
         if self.metrics:
             name = next(iter(self.metrics))
             score = _part(self.metrics, name)
@@ -151,7 +149,7 @@ class _Card:
         yield ""
         yield "`RUN` stands for the folder that holds this file."
         yield ""
-        yield from _code("sh", "pip install lightune", "lightune predict RUN new.csv")
+        yield from _code("sh", "lightune predict RUN new.csv")
         yield ""
         yield from _code(
             "python",

@@ -145,8 +145,14 @@ class Task(Settings, ABC):
         records: Sequence[Record],
         state: dict[str, Any],
         seed: int = 0,
+        intervals: bool = True,
     ) -> Scores:
-        """Compare predictions with the records' labels. `predictions[i].index` finds its record."""
+        """Compare predictions with the records' labels. `predictions[i].index` finds its record.
+
+        Args:
+            seed: of the intervals' resamples.
+            intervals: False leaves the intervals out, which costs most of the time.
+        """
 
 
 BASE = Task

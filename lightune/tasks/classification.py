@@ -28,18 +28,8 @@ from lightune.metrics import classification as metrics
 from lightune.metrics.intervals import bootstrap, point, resamples_for
 from lightune.tasks import base, labels
 from lightune.tasks.base import Scores, Task
+from lightune.tasks.guesses import LABEL_COLUMNS, PAIR_COLUMNS, TEXT_COLUMNS
 from lightune.types import Batch, Example, HeadSpec, Prediction, Record
-
-TEXT_COLUMNS = (
-    *("text", "sentence", "sentence1", "text_a", "review", "content", "comment", "message"),
-    *("sms", "tweet", "body", "document", "utterance", "query", "question1", "question"),
-    *("premise", "#1 string", "title", "description", "文本", "内容", "评论", "句子", "标题"),
-)
-PAIR_COLUMNS = ("text_pair", "sentence2", "text_b", "hypothesis", "question2", "#2 string")
-LABEL_COLUMNS = (
-    *("label", "labels", "class", "category", "target", "sentiment", "intent", "topic"),
-    *("quality", "y", "标签", "类别", "分类", "情感"),
-)
 
 
 def _weights(value: Any) -> Any:
@@ -146,15 +136,16 @@ class Classification(Task):
             )
         if not texts:
             return []
-        options: dict[str, Any] = {"return_attention_mask": False, "verbose": False}
+        # "[SEP]" or "</s>" in a user's text is text, not a special token
+        options = {"return_attention_mask": False, "verbose": False, "split_special_tokens": True}
         whole = tokenizer(texts, pairs, **options)
         # only the long ones are tokenised again: the truncation of pairs is the tokenizer's affair
         long = [i for i, ids in enumerate(whole["input_ids"]) if len(ids) > max_length]
         short = {}
         if long:
             second = None if pairs is None else [pairs[i] for i in long]
-            options |= {"truncation": "longest_first", "max_length": max_length}
-            short = tokenizer([texts[i] for i in long], second, **options)
+            cut = {"truncation": "longest_first", "max_length": max_length}
+            short = tokenizer([texts[i] for i in long], second, **options, **cut)
         at = {i: k for k, i in enumerate(long)}
         examples = []
         for i, target in enumerate(targets):
@@ -249,6 +240,7 @@ class Classification(Task):
         records: Sequence[Record],
         state: dict[str, Any],
         seed: int = 0,
+        intervals: bool = True,
     ) -> Scores:
         if not predictions:
             raise DataError("there are no records to score", mend="name a file with labelled rows")
@@ -285,7 +277,7 @@ class Classification(Task):
         result = bootstrap(
             statistic,
             n,
-            resamples=resamples_for(n, classes if shares is not None else 1),
+            resamples=resamples_for(n, classes if shares is not None else 1) if intervals else 0,
             seed=seed,
             shares=("accuracy", "subset_accuracy"),
         )

@@ -50,6 +50,6 @@ def factor(schedule: str, step: int, warmup: int, total: int) -> float:
 def warmup_steps(warmup: float, total: int) -> int:
     """Return the warm-up in steps: a whole number counts steps, a fraction is a share of `total`.
 
-    A share is rounded up, as Transformers does.
+    A share is rounded up, as Transformers does, but one step at least is left after it.
     """
-    return int(warmup) if warmup >= 1 else math.ceil(warmup * total)
+    return int(warmup) if warmup >= 1 else min(math.ceil(warmup * total), max(total - 1, 0))

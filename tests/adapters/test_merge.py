@@ -27,7 +27,8 @@ def causal(tied: bool) -> nn.Module:
 def test_the_model_is_untouched_and_the_changed_weights_are_new():
     model = FAMILIES["gpt2"](HEAD, 0)[0]
     plain = copy.deepcopy(model)
-    parts = [LoRA().attach(model), train_new_modules(model, ())]
+    beside = train_new_modules(model, ())
+    parts = [LoRA().attach(model), beside]
     with torch.no_grad():
         for weight in parts[0].trainable.values():
             weight.normal_()

@@ -43,7 +43,8 @@ def new_parts(model: nn.Module) -> list[str]:
 
 def tune(model: nn.Module, method: LoRA, new_modules: list[str]) -> list:
     """Attach and fill with random values, as if trained."""
-    parts = [method.attach(model), train_new_modules(model, new_modules)]
+    beside = train_new_modules(model, new_modules)
+    parts = [method.attach(model), beside]
     torch.manual_seed(3)
     with torch.no_grad():
         for part in parts:

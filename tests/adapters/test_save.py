@@ -37,7 +37,8 @@ def build(family: str = "bert") -> nn.Module:
 
 
 def tune(model: nn.Module, method) -> list[Attachment]:
-    parts = [method.attach(model), train_new_modules(model, ())]
+    beside = train_new_modules(model, ())
+    parts = [method.attach(model), beside]
     torch.manual_seed(3)
     with torch.no_grad():
         for part in parts:
@@ -99,7 +100,7 @@ def test_weights_are_saved_in_float32_when_the_model_computes_in_bfloat16(tmp_pa
     """Existing weights are trained as float32 masters with images in the model."""
     model = build()
     parts = tune(model, Full())
-    trained = {path: p.detach().clone() for path, p in parts[0].trainable.items()}
+    trained = {path: p.detach().clone() for part in parts for path, p in part.trainable.items()}
     for module in model.modules():
         for name, parameter in module._parameters.items():
             if parameter is not None:

@@ -32,7 +32,8 @@ def base(labels: tuple[str, ...] = ("no", "yes")) -> nn.Module:
 @pytest.fixture
 def folder(tmp_path) -> Path:
     model, method = base(), LoRA(rank=2, targets=["query"])
-    parts = [method.attach(model), train_new_modules(model, ["classifier"])]
+    beside = train_new_modules(model, ["classifier"])
+    parts = [method.attach(model), beside]
     head = HeadId(kind="sequence_classification", labels=("no", "yes"))
     manifest = Manifest(method=describe_method(method), head=head)
     save_adapter(tmp_path / "adapter", model, parts, manifest)

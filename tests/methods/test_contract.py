@@ -87,11 +87,11 @@ class TestEveryMethodOnEveryFamily:
         self.model, self.before = bases[family]
         self.before = dict(self.before)
         self.method = methods()[name]()
-        self.parts = [self.method.attach(self.model)]
-        self.parts.append(train_new_modules(self.model, outside_the_base(self.model)))
+        beside = train_new_modules(self.model, outside_the_base(self.model))
+        self.parts = [self.method.attach(self.model), beside]
         self.trained = {p: t for part in self.parts for p, t in part.trainable.items()}
         yield
-        for part in reversed(self.parts):
+        for part in self.parts:
             part.detach()
         assert same(self.before, fingerprint(self.model)), "detach left something behind"
 
@@ -156,23 +156,29 @@ class TestEveryMethodOnEveryFamily:
         if name not in FORMULAS:
             pytest.skip("no formula is given for this method")
         counted = sum(p.numel() for p in self.parts[0].trainable.values())
-        for part in reversed(self.parts):
+        for part in self.parts:
             part.detach()
         assert counted == FORMULAS[name](self.model)
 
 
 def lora_count(model: nn.Module) -> int:
-    """rank * (in + out) for every linear layer inside the blocks."""
+    """rank * (in + out) for every linear layer of the blocks, and of a pooler behind them."""
     inside = [
         layer.weight.shape
         for path, layer in linears(model).items()
         if any(part.isdigit() for part in path.split("."))
+        or path.startswith(f"{model.base_model_prefix}.pooler")
     ]
     return sum(8 * (rows + columns) for rows, columns in inside)
 
 
 FORMULAS = {
     "lora": lora_count,
-    "full": lambda model: sum(p.numel() for p in model.parameters()),
+    "full": lambda model: (
+        sum(p.numel() for p in model.parameters())
+        - sum(
+            p.numel() for m in outside_the_base(model) for p in model.get_submodule(m).parameters()
+        )
+    ),
     "head": lambda model: 0,  # its weights are counted beside it
 }
