@@ -32,7 +32,7 @@ ENOUGH_STEPS = 400
 MOST_EPOCHS = 15
 """… but not more often than this."""
 
-ENOUGH_RECORDS = 100_000
+ENOUGH_RECORDS = 200_000
 """Many records are passed over less often, down to once, when so many were shown in all."""
 
 Share = Annotated[float, Field(ge=0, lt=1)]
@@ -97,7 +97,7 @@ class TrainSpec(Settings):
 
     epochs: PositiveFloat | None = None
     """Passes over the training records; 0.5 is half a pass. Null takes 3, more for few records
-    (up to 15, for 400 optimiser steps) and fewer for many (down to 1, for 100,000 records)."""
+    (up to 15, for 400 optimiser steps) and fewer for many (down to 1, for 200,000 records)."""
     max_steps: PositiveInt | None = None
     """End after so many optimiser steps; with epochs given as well, whichever is reached first."""
     batch_size: PositiveInt = 16
