@@ -55,7 +55,16 @@ class TestForms:
 
     @pytest.mark.parametrize(
         ("records", "epochs"),
-        [(64, 15), (800, 8), (2000, 3), (4_459, 3), (33_000, 3), (67_349, 3), (100_000, 2), (10**6, 1)],
+        [
+            (64, 15),
+            (800, 8),
+            (2000, 3),
+            (4_459, 3),
+            (33_000, 3),
+            (67_349, 3),
+            (100_000, 2),
+            (10**6, 1),
+        ],
     )
     def test_the_passes_follow_from_the_number_of_records(self, records, epochs):
         assert load_recipe(LEAST).train.with_horizon(records).epochs == epochs
