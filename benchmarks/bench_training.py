@@ -82,7 +82,7 @@ def model_folder() -> str:
         [str(BIN / "lightune"), "models", "pull", "minilm", "--json"],
         capture_output=True, text=True, check=True,
     )  # fmt: skip
-    return json.loads(shown.stdout)["folder"]
+    return json.loads(shown.stdout)["model"]["folder"]
 
 
 def run(side: str, load: dict, targets: list[str], train: Path, test: Path, seed: int) -> dict:

@@ -249,6 +249,7 @@ class TestDoctor:
     @pytest.fixture(autouse=True)
     def _no_measuring(self, monkeypatch):
         monkeypatch.setattr("lightune.engine.plan.measure_here", lambda probe: 0.001)
+        monkeypatch.setattr("lightune.engine.plan.home", lambda: tmp_path)  # not the user's own
 
     def test_json_shape(self, lightune, monkeypatch, tmp_path):
         monkeypatch.setenv("LIGHTUNE_HOME", str(tmp_path))
