@@ -247,7 +247,7 @@ def read(file):
 
 class TestDoctor:
     @pytest.fixture(autouse=True)
-    def _no_measuring(self, monkeypatch):
+    def _no_measuring(self, monkeypatch, tmp_path):
         monkeypatch.setattr("lightune.engine.plan.measure_here", lambda probe: 0.001)
         monkeypatch.setattr("lightune.engine.plan.home", lambda: tmp_path)  # not the user's own
 
