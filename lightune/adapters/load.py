@@ -22,7 +22,7 @@ from lightune.adapters.files import (
 )
 from lightune.adapters.manifest import Manifest, read_manifest
 from lightune.adapters.merge import merged_state, without_aliases
-from lightune.adapters.save import file_names
+from lightune.adapters.save import PEFT_PREFIX
 from lightune.adapters.tensors import check_shapes, header, tensors
 from lightune.errors import AdapterError
 from lightune.methods.base import Attachment, Method, methods
@@ -131,10 +131,18 @@ def _method(folder: Path, manifest: Manifest) -> Method:
 
 def _fill(path: Path, attachments: Sequence[Attachment]) -> None:
     """Fill the attachments' tensors from an adapter file."""
-    trained = {p: t for part in attachments for p, t in part.trainable.items()}
-    names = file_names(attachments)
-    check_shapes(path, header(path), {names[p]: tuple(t.shape) for p, t in trained.items()})
-    _copy(path, names, trained)
+    prefix = PEFT_PREFIX if attachments[0].layout == "peft" else ""
+    expected: dict[str, tuple[int, ...]] = {}
+    owners: dict[str, Attachment] = {}
+    with torch.no_grad():
+        for part in attachments:
+            for name, tensor in part.to_file(part.trainable).items():
+                owners[name], expected[prefix + name] = part, tuple(tensor.shape)
+        check_shapes(path, header(path), expected)
+        for name, tensor in tensors(path, {name: prefix + name for name in owners}):
+            places = {**owners[name].constants, **owners[name].trainable}
+            for place, value in owners[name].from_file(name, tensor).items():
+                places[place].copy_(value)
 
 
 def _fill_model(path: Path, model: nn.Module, attachments: Sequence[Attachment]) -> None:

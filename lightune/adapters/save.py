@@ -96,10 +96,7 @@ def save_adapter(
             _write_tensors(temporary / MODEL_WEIGHTS, state)
             _write_model_config(temporary, model, manifest, tokenizer)
         else:
-            names = file_names(attachments)
-            _write_tensors(
-                temporary / ADAPTER_WEIGHTS, {names[path]: t for path, t in trained.items()}
-            )
+            _write_tensors(temporary / ADAPTER_WEIGHTS, file_tensors(attachments, trained))
             if layout == "peft":
                 _write_json(temporary / PEFT_CONFIG, peft_config(attachments, manifest))
         hashes = {entry.name: sha256(entry) for entry in sorted(temporary.iterdir())}
@@ -123,14 +120,14 @@ def save_adapter(
     return manifest
 
 
-def file_names(attachments: Sequence[Attachment]) -> dict[str, str]:
-    """Return `{path in the model: name in adapter_model.safetensors}` of everything trained."""
-    peft = attachments[0].layout == "peft"
-    names: dict[str, str] = {}
-    for part in attachments:
-        for path in part.trainable:
-            names[path] = PEFT_PREFIX + part.peft_names.get(path, path) if peft else path
-    return names
+def file_tensors(attachments: Sequence[Attachment], trained: Tensors) -> dict[str, Tensor]:
+    """Return `{name in adapter_model.safetensors: tensor}` of all that is saved."""
+    prefix = PEFT_PREFIX if attachments[0].layout == "peft" else ""
+    return {
+        prefix + name: tensor
+        for part in attachments
+        for name, tensor in part.to_file({path: trained[path] for path in part.trainable}).items()
+    }
 
 
 def peft_config(attachments: Sequence[Attachment], manifest: Manifest) -> dict[str, Any]:

@@ -6,7 +6,8 @@ Nothing else is edited: this folder is scanned, installed packages add theirs by
 """
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any, ClassVar, Literal
 
 from torch import Tensor, nn
@@ -17,6 +18,21 @@ from lightune.settings import Settings
 
 Layout = Literal["peft", "model", "tensors"]
 """How an attachment is saved: PEFT's folder, a whole Hugging Face model, or the changed tensors."""
+
+
+@dataclass(frozen=True, slots=True)
+class Packed:
+    """A tensor of PEFT's file that is not simply one of the attachment's.
+
+    Attributes:
+        paths: the attachment's tensors that it holds, trained or constant.
+        pack: from those tensors, in that order, to the file's.
+        unpack: the way back, bit for bit.
+    """
+
+    paths: tuple[str, ...]
+    pack: Callable[..., Tensor]
+    unpack: Callable[[Tensor], Sequence[Tensor]]
 
 
 class Attachment:
@@ -31,6 +47,9 @@ class Attachment:
             (`peft_type`, `r`, `target_modules` …); None where PEFT has no such method.
         peft_names: `{path in the model: name in PEFT's file}`, without `base_model.model.`.
         modules: paths of modules trained whole as copies (a new head), PEFT's `modules_to_save`.
+        constants: `{path in the model: tensor}` of what the method made, does not train, and needs
+            to be the same again (a frozen start product): saved with the trained tensors.
+        packed: `{name in PEFT's file: how it is made}`; for whatever `peft_names` cannot say.
     """
 
     def __init__(
@@ -42,6 +61,8 @@ class Attachment:
         peft_config: Mapping[str, Any] | None = None,
         peft_names: Mapping[str, str] | None = None,
         modules: Iterable[str] = (),
+        constants: Mapping[str, Tensor] | None = None,
+        packed: Mapping[str, Packed] | None = None,
     ) -> None:
         self.surgery = surgery
         self.trainable = dict(trainable)
@@ -50,6 +71,31 @@ class Attachment:
         self.peft_config = dict(peft_config) if peft_config else None
         self.peft_names = dict(peft_names or {})
         self.modules = tuple(modules)
+        self.constants = dict(constants or {})
+        self.packed = dict(packed or {})
+
+    def to_file(self, trained: Mapping[str, Tensor]) -> dict[str, Tensor]:
+        """Return `{name in the file: tensor}` of all that is saved.
+
+        Args:
+            trained: values of the trained tensors by path.
+        """
+        values = {**self.constants, **trained}
+        if self.layout != "peft":
+            return values
+        inside = {path for packed in self.packed.values() for path in packed.paths}
+        named = {self.peft_names.get(p, p): t for p, t in values.items() if p not in inside}
+        for name, packed in self.packed.items():
+            named[name] = packed.pack(*(values[path] for path in packed.paths))
+        return named
+
+    def from_file(self, name: str, tensor: Tensor) -> dict[str, Tensor]:
+        """Return `{path in the model: tensor}` of what one tensor of the file holds."""
+        if self.layout == "peft" and name in self.packed:
+            packed = self.packed[name]
+            return dict(zip(packed.paths, packed.unpack(tensor), strict=True))
+        paths = {new: old for old, new in self.peft_names.items()} if self.layout == "peft" else {}
+        return {paths.get(name, name): tensor}
 
     def detach(self) -> None:
         """Restore the model bit for bit: tensors, `requires_grad`, hooks, config, train mode."""
