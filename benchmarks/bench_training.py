@@ -1,151 +1,178 @@
-"""Training on two cores: Lightune against Hugging Face Trainer with PEFT, plain and at its best.
+"""Training on this machine: Lightune against Trainer + PEFT, plain and at its best, and TRL.
 
 Method:  every side trains in a process of its own, one after the other, on the same rows, base
-         weights, LoRA (rank 8, alpha 16), batch size, epochs, learning rate and dropout; the
-         order of the sides is drawn anew in every round, so that a slow spell of the machine
-         falls on all of them. The time is that of the training loop; start-up and scoring are
-         left out.
-Report:  one JSON line per run in benchmarks/results/training.jsonl, then medians, quartiles and
-         the ratio of the peers' time to Lightune's; `results_page.py` puts them into a page.
-Run:     .venv/bin/python benchmarks/bench_training.py [--rounds 3] [--only short]
-Needs:   the data sets (see text_sets.py).
+         weights, LoRA settings, batch size, epochs, learning rate and dropout; the order of the
+         sides is drawn anew in each round, so that a slow spell of the machine falls on all.
+Rows:    `trial`  ten steps of each form of a peer at its best; the fastest goes on
+         `speed`  a whole pass over some dozens of batches, timed after a warm-up, several rounds
+         `score`  the whole training and its final score, several seeds; only with --full
+         The plain peer, which takes the same time for every batch, gets fewer speed steps.
+Resume:  rows are appended to benchmarks/results/training.jsonl as they come, and are not run again.
+Report:  medians, spread, ratio, memory, share of the ceiling; docs/performance.md has them in full
+         (`performance_page.py`).
+Run:     .venv/bin/python benchmarks/bench_training.py [--full] [--minutes 60] [--only WORKLOAD]
+Needs:   the data sets (see text_sets.py); a workload whose data is absent is skipped, and said.
 """
 
 import argparse
-import json
 import random
-import statistics
-import subprocess
-import sys
 import tempfile
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import asdict
 from pathlib import Path
+from typing import Any
 
-import text_sets
+import figures
+import result_rows
+import sides
+import trl_environment
+import workloads
+from workloads import Workload
 
-RESULTS = Path(__file__).parent / "results" / "training.jsonl"
-WORKLOADS = {
-    "short texts": {"data": "sst2", "rows": 4000, "batch": 32, "max_length": 128},
-    "medium texts": {"data": "ag_news", "rows": 2000, "batch": 16, "max_length": 128},
-}
-TARGETS = {"query, value": ["query", "value"], "all linear layers": ["all-linear"]}
-RATE = "5e-4"
-BIN = Path(sys.executable).parent
-
-
-def subset(path: Path, rows: int, folder: Path) -> Path:
-    """Write the first rows of a CSV file (the sets are in random order) and its header."""
-    cut = folder / f"{path.stem}_{rows}.csv"
-    lines = path.read_text(encoding="utf-8").splitlines(keepends=True)
-    cut.write_text("".join(lines[: rows + 1]), encoding="utf-8")
-    return cut
+RESULTS = result_rows.RESULTS / "training.jsonl"
+TRIAL_STEPS = 10
+ROUNDS = SEEDS = 3
+KINDS = ("trial", "speed", "score")
+Key = dict[str, Any]
 
 
-def peer(kind: str, attention: str):
-    """Return the function that makes the command line of one peer."""
+def key(load: Workload, side: str, kind: str, number: int) -> Key:
+    """Return what makes a row that row: the settings that decide its outcome among it.
 
-    def command(load: dict, targets: list[str], train: Path, test: Path, out: str, seed: int):
-        return [
-            sys.executable, str(Path(__file__).with_name("peer_trainer.py")),
-            "--model", model_folder(), "--train", str(train), "--test", str(test),
-            "--kind", kind, "--attention", attention, "--batch-size", str(load["batch"]),
-            "--max-length", str(load["max_length"]), "--learning-rate", RATE,
-            "--targets", *targets, "--seed", str(seed), "--work", out,
-        ]  # fmt: skip
-
-    return command
-
-
-def lightune(load: dict, targets: list[str], train: Path, test: Path, out: str, seed: int):
-    """Return Lightune's command line."""
-    chosen = targets[0] if targets == ["all-linear"] else f"[{', '.join(targets)}]"
-    settings = (
-        f"train.batch_size={load['batch']}", f"train.max_length={load['max_length']}",
-        f"train.learning_rate={RATE}", "train.epochs=1", f"train.seed={seed}",
-        f"method.targets={chosen}",
-    )  # fmt: skip
-    words = [str(BIN / "lightune"), "train", "--json", "--task", "classification"]
-    words += ["--data", str(train), "--test", str(test), "--model", "minilm", "--out", f"{out}/run"]
-    return words + [word for setting in settings for word in ("-s", setting)]
+    Args:
+        number: the round of a speed row, the seed of a score row; 0 for a trial.
+    """
+    size = {"steps": load.plain_steps if side == sides.PLAIN else load.steps}
+    if kind == "trial":
+        size = {"steps": min(TRIAL_STEPS, load.steps)}
+    elif kind == "score":
+        size = {"rows": load.rows}
+    names = ("batch", "max_length", "epochs", "model")
+    settings = {name: asdict(load)[name] for name in names} | size
+    return {"workload": load.name, "kind": kind, "side": side, "number": number, **settings}
 
 
-SIDES = {
-    "Lightune": lightune,
-    "Trainer + PEFT, plain": peer("plain", "sdpa"),
-    "Trainer + PEFT, best (sdpa)": peer("best", "sdpa"),
-    "Trainer + PEFT, best (eager)": peer("best", "eager"),
-}
+def trials(load: Workload) -> list[Key]:
+    return [key(load, side, "trial", 0) for side in sides.peers(load)]
 
 
-def model_folder() -> str:
-    """Return the folder of minilm's files, fetched if need be."""
-    shown = subprocess.run(
-        [str(BIN / "lightune"), "models", "pull", "minilm", "--json"],
-        capture_output=True, text=True, check=True,
-    )  # fmt: skip
-    return json.loads(shown.stdout)["model"]["folder"]
+def chosen(rows: list[dict[str, Any]], load: Workload) -> list[str]:
+    """Return the sides of a workload's speed and score rows: ours, plain, and of each kind of peer
+    the form that the trials found fastest (none while there are no trials)."""
+    tried = [row for row in rows if row["key"] in trials(load)]
+    best = [
+        figures.fastest(row for row in tried if row["key"]["side"] in forms)
+        for forms in (sides.BEST, sides.TRL)
+    ]
+    plain = [] if load.targets[0] is None else [sides.PLAIN]
+    return [sides.OURS, *(side for side in best if side), *plain]
 
 
-def run(side: str, load: dict, targets: list[str], train: Path, test: Path, seed: int) -> dict:
-    """Train one side once; return its seconds, speed, score and peak memory."""
-    with tempfile.TemporaryDirectory() as out:
-        words = SIDES[side](load, targets, train, test, out, seed)
-        done = subprocess.run(words, capture_output=True, text=True, check=False)
-    if done.returncode:
-        raise SystemExit(f"{' '.join(words)}\n{done.stdout}{done.stderr}")
-    result = json.loads(done.stdout.splitlines()[-1])
-    accuracy = result["metrics"]["accuracy"]["value"] if side == "Lightune" else result["accuracy"]
-    return {
-        "seconds": result["seconds"],
-        "examples_per_s": result["examples_per_s"],
-        "accuracy": accuracy,
-        "peak_memory_mb": result["peak_memory_mb"],
-    }
+def planned(rows: list[dict[str, Any]], load: Workload, kind: str, count: int) -> list[list[Key]]:
+    """Return the keys of a workload's `speed` or `score` rows, a list per round."""
+    names = chosen(rows, load)
+    return [[key(load, side, kind, number) for side in names] for number in range(count)]
 
 
-def report(rows: list[dict]) -> None:
-    """Print medians, quartiles and ratios."""
-    for workload, adapted in sorted({(r["workload"], r["targets"]) for r in rows}):
-        print(f"\n{workload}, LoRA on {adapted}")
-        chosen = [r for r in rows if (r["workload"], r["targets"]) == (workload, adapted)]
-        ours = statistics.median(r["seconds"] for r in chosen if r["side"] == "Lightune")
-        for side in SIDES:
-            seconds = [r["seconds"] for r in chosen if r["side"] == side]
-            if not seconds:
-                continue
-            memory = statistics.median(r["peak_memory_mb"] for r in chosen if r["side"] == side)
-            scores = [f"{r['accuracy']:.3f}" for r in chosen if r["side"] == side]
-            spread = f"{min(seconds):.1f} to {max(seconds):.1f}"
-            middle = statistics.median(seconds)
-            print(
-                f"  {side:30} {middle:8.1f} s ({spread})  {middle / ours:5.2f} x"
-                f"  {memory:6.0f} MB  accuracy {' '.join(scores)}"
+def wanted(rows: list[dict[str, Any]], loads: tuple[Workload, ...]) -> list[Key]:
+    """Return every key of the full benchmark, for the list of what was not run."""
+    every = [one for load in loads for one in trials(load)]
+    for kind, count in (("speed", ROUNDS), ("score", SEEDS)):
+        every += [k for load in loads for keys in planned(rows, load, kind, count) for k in keys]
+    return every
+
+
+class Bench:
+    """One call of the benchmark."""
+
+    def __init__(self, results: Path, work: Path, loads: list[Workload], go_on: Callable[[], bool]):
+        self.results, self.work, self.go_on = results, work, go_on
+        self.loads = {load.name: load for load in loads}
+        self.left: list[Key] = []
+        self.failed: list[str] = []
+
+    def run(self, one: Key) -> dict[str, Any]:
+        load, kind = self.loads[one["workload"]], one["kind"]
+        if kind == "trial":
+            load = workloads.shrunk(load, load.rows, one["steps"])
+        kind = "score" if kind == "score" else "speed"
+        begun = time.perf_counter()
+        result = sides.run(load, one["side"], kind, one["number"], self.work)
+        return {**result, "process_seconds": time.perf_counter() - begun}
+
+    def fill(self, keys: list[Key]) -> None:
+        """Run what is missing; a side that fails leaves its row out, and is told at the end."""
+        for one in keys:
+            try:
+                self.left += result_rows.fill(self.results, [one], self.run, self.go_on)
+            except (sides.Failed, trl_environment.Unavailable) as error:
+                self.left.append(one)
+                self.failed.append(f"{one['workload']}, {one['side']}: {error}")
+                print(self.failed[-1], flush=True)
+
+    def all(self, kinds: tuple[str, ...], rounds: int, seeds: int) -> None:
+        for load in self.loads.values():
+            if "trial" in kinds:
+                self.fill(trials(load))
+        for kind, count in (("speed", rounds), ("score", seeds)):
+            for number in range(count if kind in kinds else 0):
+                for load in self.loads.values():
+                    rows = result_rows.read(self.results)
+                    keys = planned(rows, load, kind, count)[number]
+                    self.fill(random.sample(keys, len(keys)))
+
+
+def report(rows: list[dict[str, Any]]) -> Iterator[str]:
+    """Yield lines with medians, spread, ratio, memory and scores, by workload and kind."""
+    groups = {(row["key"]["workload"], row["key"]["kind"]): None for row in rows}
+    for workload, kind in groups:
+        yield f"\n{workload}, {kind}"
+        here = [r for r in rows if (r["key"]["workload"], r["key"]["kind"]) == (workload, kind)]
+        ours = [r for r in here if r["key"]["side"] == sides.OURS]
+        for side in {row["key"]["side"]: None for row in here}:
+            mine = [r for r in here if r["key"]["side"] == side]
+            rate = figures.middle(1 / figures.seconds_per_example(r) for r in mine)
+            memory = figures.middle(r["peak_memory_mb"] for r in mine)[0]
+            times = f"{figures.ratio(mine, ours):6.2f} x" if ours else ""
+            part = figures.middle(figures.share(r) for r in mine)[0]
+            scores = " ".join(f"{r['score']:.4f}" for r in mine if "score" in r)
+            yield (
+                f"  {side:36} {rate[0]:7.1f} examples/s ({rate[1]:.1f} to {rate[2]:.1f}) {times}"
+                f"  {memory:6.0f} MB  {part:4.0%} of the ceiling  {scores}"
             )
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--rounds", type=int, default=3)
-    parser.add_argument("--only", choices=[*WORKLOADS])
+    parser.add_argument("--full", action="store_true", help="score rows too; no limit of time")
+    parser.add_argument("--minutes", type=float, default=60, help="start no row after so long")
+    parser.add_argument("--only", action="append", choices=[*workloads.BY_NAME])
+    parser.add_argument("--kind", action="append", choices=KINDS)
+    parser.add_argument("--rounds", type=int, default=ROUNDS)
+    parser.add_argument("--seeds", type=int, default=SEEDS)
+    parser.add_argument("--rows", type=int, help="cut every workload down to so many rows …")
+    parser.add_argument("--steps", type=int, default=3, help="… and steps, to see that it runs")
+    parser.add_argument("--results", type=Path, default=RESULTS)
+    parser.add_argument("--work", type=Path, default=Path(tempfile.gettempdir()) / "lightune-bench")
     options = parser.parse_args()
-    rows = []
-    with tempfile.TemporaryDirectory() as folder:
-        for seed in range(options.rounds):
-            for name, load in WORKLOADS.items():
-                if options.only not in (None, name):
-                    continue
-                train, test = text_sets.prepare(load["data"], Path(folder))
-                train = subset(train, load["rows"], Path(folder))
-                test = subset(test, 800, Path(folder))
-                for adapted, targets in TARGETS.items():
-                    for side in random.sample(list(SIDES), len(SIDES)):
-                        result = run(side, load, targets, train, test, seed)
-                        row = {"workload": name, "targets": adapted, "side": side, "seed": seed}
-                        rows.append(row | result)
-                        RESULTS.parent.mkdir(exist_ok=True)
-                        with RESULTS.open("a") as file:
-                            file.write(json.dumps(rows[-1]) + "\n")
-                        print(json.dumps(rows[-1]), flush=True)
-    report(rows)
+    loads = [load for load in workloads.WORKLOADS if load.name in (options.only or [load.name])]
+    for reason in filter(None, map(workloads.missing, loads)):
+        print(f"skipped: {reason}")
+    loads = [load for load in loads if not workloads.missing(load)]
+    if options.rows:
+        loads = [workloads.shrunk(load, options.rows, options.steps) for load in loads]
+    kinds = tuple(options.kind or (KINDS if options.full else KINDS[:2]))
+    ends = time.monotonic() + 60 * (1e6 if options.full else options.minutes)
+    bench = Bench(options.results, options.work, loads, lambda: time.monotonic() < ends)
+    bench.all(kinds, options.rounds, options.seeds)
+    print(*report(result_rows.read(options.results)), sep="\n")
+    if bench.left:
+        print(f"\nnot run: {len(bench.left)} rows; run again to go on")
+    for failure in bench.failed:
+        print(f"\nfailed: {failure}")
+    if bench.failed:
+        raise SystemExit(1)
 
 
 if __name__ == "__main__":

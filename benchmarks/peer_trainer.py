@@ -1,123 +1,138 @@
-"""The peer: Hugging Face Trainer with PEFT, in one process, printing one JSON line.
+"""A peer: Hugging Face Trainer with PEFT, in one process, printing one JSON line.
 
-    plain   what the usual script does: float32, padded to a fixed 128 tokens
-    best    bfloat16 autocast, grouped by length, dynamic padding to a multiple of 8, and the
-            faster of PyTorch's fused (`--attention sdpa`) and plain (`eager`) attention
+    plain   what the usual script does: float32, random order, padded to a fixed length
+    best    bfloat16 autocast, grouped by length, padded to a multiple of 8; attention and format
+            of the frozen weights as told, the benchmark takes what is fastest
 
-Same base weights, rows, LoRA settings, batch size, epochs, schedule and dropout as Lightune's side
-of the comparison (bench_training.py). The time is that of `trainer.train()` alone; the score is
-taken afterwards.
+Same base weights, rows, LoRA, batch size, epochs, schedule and dropout as Lightune's side. The time
+is that of `trainer.train()`; a short training of its own before it warms the process up.
+
+Run:  benchmarks/peer_trainer.py '{…}'   (a job of `workloads.py`, with `kind`, `attention`,
+      `weights` and `out`)
 """
 
-import argparse
-import csv
 import json
-import resource
+import sys
 import time
-from pathlib import Path
+from typing import Any
 
+import gemm
 import numpy as np
-import torch
+import peer_parts as parts
 from datasets import Dataset
-from peft import LoraConfig, get_peft_model
 from transformers import (
-    AutoModelForSequenceClassification,
-    AutoTokenizer,
+    DataCollatorForSeq2Seq,
     DataCollatorWithPadding,
     Trainer,
     TrainingArguments,
     set_seed,
 )
 
+from lightune.train.memory import peak_rss_mb
 
-def rows(path: Path, limit: int | None = None) -> tuple[list[str], list[str]]:
-    """Return texts and labels of a CSV file with the columns `text` and `label`."""
-    with path.open(newline="", encoding="utf-8") as file:
-        read = list(csv.DictReader(file))[:limit]
-    return [row["text"] for row in read], [row["label"] for row in read]
+
+def arguments(job: dict[str, Any], **more: Any) -> dict[str, Any]:
+    """Return what Trainer and TRL's trainer are both told."""
+    best = job["kind"] == "best"
+    return {
+        "output_dir": job["out"],
+        "num_train_epochs": job["epochs"],
+        "per_device_train_batch_size": job["batch"],
+        "per_device_eval_batch_size": 32,
+        "learning_rate": job["rate"],
+        "warmup_steps": 0.06,
+        "weight_decay": 0.01,
+        "lr_scheduler_type": "linear",
+        "optim": "adamw_torch_fused",
+        "bf16": best,
+        "use_cpu": True,
+        "train_sampling_strategy": "group_by_length" if best else "random",
+        "logging_steps": 10,
+        "save_strategy": "no",
+        "report_to": [],
+        "disable_tqdm": True,
+        "seed": job["seed"],
+        **more,
+    }
+
+
+def timed(make: Any, job: dict[str, Any]) -> tuple[Any, float, int]:
+    """Warm up, then train; return the trainer, its seconds and its steps.
+
+    Args:
+        make: function of Trainer's further arguments that returns a trainer.
+    """
+    if job["warm"]:
+        make(max_steps=job["warm"]).train()
+    trainer = make()
+    begun = time.perf_counter()
+    steps = trainer.train().global_step
+    return trainer, time.perf_counter() - begun, steps
+
+
+def result(job: dict[str, Any], model: Any, train: Any, seconds: float, steps: int) -> dict:
+    """Return what every side reports, its peak memory and the machine's ceiling among it."""
+    peak = peak_rss_mb()
+    linear, adapted = parts.linear_weights(job["folder"], job["first_block"])
+    return {
+        "seconds": seconds,
+        "steps": steps,
+        "examples": len(train) * job["epochs"],
+        "examples_per_epoch": len(train),
+        **parts.counts(train),
+        "peak_memory_mb": peak,
+        "trainable_parameters": parts.trainable(model),
+        "linear": linear,
+        "adapted": adapted,
+        "ceiling_gflops": gemm.ceiling(),
+    }
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--model", required=True, help="folder of the base model")
-    parser.add_argument("--train", type=Path, required=True)
-    parser.add_argument("--test", type=Path, required=True)
-    parser.add_argument("--kind", choices=["plain", "best"], required=True)
-    parser.add_argument("--attention", choices=["sdpa", "eager"], default="sdpa")
-    parser.add_argument("--epochs", type=float, default=1)
-    parser.add_argument("--batch-size", type=int, default=16)
-    parser.add_argument("--max-length", type=int, default=128)
-    parser.add_argument("--learning-rate", type=float, default=5e-4)
-    parser.add_argument("--max-steps", type=int, default=-1)
-    parser.add_argument("--targets", nargs="+", default=["query", "value"])
-    parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("--work", required=True, help="folder that Trainer may write to")
-    options = parser.parse_args()
+    job = json.loads(sys.argv[1])
+    best = job["kind"] == "best"
+    set_seed(job["seed"])
+    tokenizer = parts.tokenizer_of(job)
+    rows, test_rows = parts.read(job["train"]), parts.read(job["test"])
+    if job["task"] == "classification":
+        names = sorted({row["label"] for row in rows})
+        train, test = (
+            parts.classification(job, tokenizer, r, names, not best) for r in (rows, test_rows)
+        )
+        model = parts.base_model(job, job["attention"], job["weights"], len(names))
+        collate = DataCollatorWithPadding(tokenizer, pad_to_multiple_of=8 if best else None)
+    else:
+        train, test = (parts.instructions(job, tokenizer, r) for r in (rows, test_rows))
+        model = parts.base_model(job, job["attention"], job["weights"])
+        padding = {"pad_to_multiple_of": 8} if best else {"max_length": job["pad"]}
+        collate = DataCollatorForSeq2Seq(
+            tokenizer, padding=True if best else "max_length", **padding
+        )
+    model = parts.with_lora(job, model)
 
-    set_seed(options.seed)
-    texts, labels = rows(options.train)
-    names = sorted(set(labels))
-    tokenizer = AutoTokenizer.from_pretrained(options.model)
-    model = AutoModelForSequenceClassification.from_pretrained(
-        options.model, num_labels=len(names), attn_implementation=options.attention
-    )
-    targets = "all-linear" if options.targets == ["all-linear"] else options.targets
-    config = LoraConfig(task_type="SEQ_CLS", r=8, lora_alpha=16, target_modules=targets)
-    model = get_peft_model(model, config)
-    best = options.kind == "best"
+    def make(**more: Any) -> Trainer:
+        return Trainer(
+            model,
+            TrainingArguments(**arguments(job, **more)),
+            train_dataset=Dataset.from_list(train),
+            eval_dataset=Dataset.from_list(test),
+            data_collator=collate,
+            compute_metrics=_accuracy if job["task"] == "classification" else None,
+        )
 
-    def encode(texts: list[str], labels: list[str]) -> Dataset:
-        padding = False if best else "max_length"
-        encoded = tokenizer(texts, truncation=True, max_length=options.max_length, padding=padding)
-        return Dataset.from_dict({**encoded, "label": [names.index(label) for label in labels]})
+    trainer, seconds, steps = timed(make, job)
+    out = result(job, model, train, seconds, steps)
+    if job["score"]:
+        if job["task"] == "classification":
+            out["score"] = trainer.evaluate()["eval_accuracy"]
+        else:
+            model.save_pretrained(job["out"] + "/adapter")
+            out["score"] = parts.adapter_loss(job, job["out"] + "/adapter")
+    print(json.dumps(out), flush=True)
 
-    test_texts, test_labels = rows(options.test)
-    train, test = encode(texts, labels), encode(test_texts, test_labels)
-    arguments = TrainingArguments(
-        output_dir=options.work,
-        num_train_epochs=options.epochs,
-        max_steps=options.max_steps,
-        per_device_train_batch_size=options.batch_size,
-        per_device_eval_batch_size=32,
-        learning_rate=options.learning_rate,
-        warmup_steps=0.06,
-        weight_decay=0.01,
-        lr_scheduler_type="linear",
-        optim="adamw_torch_fused",
-        bf16=best,
-        use_cpu=True,
-        train_sampling_strategy="group_by_length" if best else "random",
-        logging_steps=10,
-        save_strategy="no",
-        report_to=[],
-        disable_tqdm=True,
-        seed=options.seed,
-    )
-    trainer = Trainer(
-        model,
-        arguments,
-        train_dataset=train,
-        eval_dataset=test,
-        data_collator=DataCollatorWithPadding(tokenizer, pad_to_multiple_of=8 if best else None),
-        compute_metrics=lambda p: {"accuracy": float(np.mean(p[0].argmax(-1) == p[1]))},
-    )
-    begun = time.perf_counter()
-    state = trainer.train()
-    seconds = time.perf_counter() - begun
-    peak_mb = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1e3
-    score = trainer.evaluate()["eval_accuracy"]
-    shown = state.global_step * options.batch_size
-    result = {
-        "side": f"Trainer + PEFT, {options.kind}" + (f", {options.attention}" if best else ""),
-        "seconds": seconds,
-        "examples_per_s": shown / seconds,
-        "accuracy": score,
-        "peak_memory_mb": peak_mb,
-        "steps": state.global_step,
-        "seed": options.seed,
-        "torch": torch.__version__,
-    }
-    print(json.dumps(result), flush=True)
+
+def _accuracy(predicted: Any) -> dict[str, float]:
+    return {"accuracy": float(np.mean(predicted[0].argmax(-1) == predicted[1]))}
 
 
 if __name__ == "__main__":
