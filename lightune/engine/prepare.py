@@ -25,7 +25,6 @@ from lightune.engine.plan import Plan, threads_of
 from lightune.errors import ModelError
 from lightune.nn import attention
 from lightune.nn.dropout import swap_dropout
-from lightune.nn.lowrank import LowRankLinear
 
 
 @dataclass(slots=True)
@@ -72,7 +71,7 @@ def prepare(model: nn.Module, plan: Plan, float32_modules: Iterable[str] = ()) -
         _choose_attention(prepared)
         _choose_dropout(model, plan)
         for module in model.modules():
-            if isinstance(module, LowRankLinear):
+            if hasattr(module, "own_backward"):
                 module.own_backward = plan.lowrank
         if plan.torch_dtype is not torch.float32:
             whole = [model.get_submodule(path) for path in float32_modules]
