@@ -72,7 +72,7 @@ def prepare(model: nn.Module, plan: Plan, float32_modules: Iterable[str] = ()) -
         _choose_dropout(model, plan)
         for module in model.modules():
             if hasattr(module, "own_backward"):
-                module.own_backward = plan.lowrank
+                module.own_backward = plan.lowrank  # type: ignore[assignment]
         if plan.torch_dtype is not torch.float32:
             whole = [model.get_submodule(path) for path in float32_modules]
             _lower(prepared, {id(m) for module in whole for m in module.modules()})
