@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any, Literal
 if TYPE_CHECKING:  # torch loads only where tensors are made, so that the command line starts fast
     from torch import Tensor
 
-HeadKind = Literal["sequence_classification"]
+HeadKind = Literal["sequence_classification", "causal_lm"]
 """Which output layer a task needs; `models/heads.py` maps each to a Transformers auto class."""
 
 
@@ -50,14 +50,17 @@ class Example:
     Attributes:
         index: position of its record in the split, so that predictions find their record.
         inputs: lists of equal length by the name of the model's argument; always `input_ids`.
-        target: what the task's loss needs (class id, list of class ids …); None when unlabelled.
+        target: what the task's loss needs (class id, list of class ids, one label for each
+            token …); None when unlabelled.
         dropped: tokens that truncation lost.
+        prompt: tokens that an answer is written after, for tasks that generate.
     """
 
     index: int
     inputs: Mapping[str, list[int]]
     target: Any = None
     dropped: int = 0
+    prompt: list[int] | None = None
 
     def __len__(self) -> int:
         return len(self.inputs["input_ids"])
@@ -85,7 +88,7 @@ class HeadSpec:
     """The output layer a task asks of a base model.
 
     Attributes:
-        kind: see `HeadKind`.
+        kind: see `HeadKind`. The head of `causal_lm` is the model's own vocabulary.
         labels: class names in the order of the logits; empty for heads without classes.
         multi_label: several classes may hold at once (sigmoid instead of softmax).
     """
@@ -101,13 +104,28 @@ class Prediction:
 
     Attributes:
         index: position of the record in its split.
-        value: label, list of labels, or text.
+        value: label, list of labels, or text; None where a text was not asked for.
         scores: class name -> probability; empty where a task has none.
+        measures: further numbers of this record by name (`loss`, `tokens` …).
     """
 
     index: int
     value: Any
     scores: Mapping[str, float] = field(default_factory=dict)
+    measures: Mapping[str, float] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class Generation:
+    """How answers are written.
+
+    Attributes:
+        max_new_tokens: an answer is cut here if it does not end before.
+        stop: tokens that end an answer.
+    """
+
+    max_new_tokens: int
+    stop: tuple[int, ...]
 
 
 @dataclass(frozen=True, slots=True)

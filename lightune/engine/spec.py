@@ -24,6 +24,9 @@ class EngineSpec(Settings):
     dropout: Literal["auto", "torch", "off"] = "auto"
     """Random numbers of dropout: drawn cheaply from a pool (auto), PyTorch's own (torch), or no
     dropout at all (off), which does change what is learned."""
+    losses: Literal["auto", "full"] = "auto"
+    """Language models: logits at labelled tokens only, a chunk at a time (auto), or all of them at
+    once, to compare (full)."""
     lowrank: bool = True
     """Whether low-rank layers use their own backward pass instead of PyTorch's autograd."""
     threads: PositiveInt | None = None

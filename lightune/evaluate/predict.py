@@ -62,7 +62,7 @@ def predict_logits(
             rows = [order[p] for p in positions]
             batch = collate([examples[i] for i in rows], pad_id, None, max_length=max_length)
             batch.inputs = {name: tensor.to(device) for name, tensor in batch.inputs.items()}
-            logits = task.logits(model(**batch.inputs), batch).cpu()
+            logits = task.logits(task.forward(model, batch, state), batch).cpu()
             if result is None:
                 result = torch.empty(len(examples), *logits.shape[1:], dtype=logits.dtype)
             result[rows] = logits

@@ -6,7 +6,10 @@ One entry per `HeadKind`. A new kind of task adds its line here and its word in 
 from typing import Any
 
 from transformers import (
+    MODEL_FOR_CAUSAL_LM_MAPPING,
+    MODEL_FOR_MASKED_LM_MAPPING,
     MODEL_FOR_SEQUENCE_CLASSIFICATION_MAPPING,
+    AutoModelForCausalLM,
     AutoModelForSequenceClassification,
     PreTrainedConfig,
 )
@@ -19,11 +22,22 @@ _CLASSES: dict[HeadKind, tuple[Any, Any]] = {
         AutoModelForSequenceClassification,
         MODEL_FOR_SEQUENCE_CLASSIFICATION_MAPPING,
     ),
+    "causal_lm": (AutoModelForCausalLM, MODEL_FOR_CAUSAL_LM_MAPPING),
 }
 
 
 def supports(config: PreTrainedConfig, kind: HeadKind) -> bool:
-    """Say whether Transformers has this head for this architecture."""
+    """Say whether this architecture can have this head.
+
+    Transformers also builds causal language models of encoders (BERT) and of the decoder alone of
+    an encoder–decoder (BART); their weights were not trained to go on with a text, so neither
+    counts.
+    """
+    if kind == "causal_lm":
+        both_ways = type(config) in MODEL_FOR_MASKED_LM_MAPPING
+        decodes = getattr(config, "is_decoder", False)
+        if config.is_encoder_decoder or (both_ways and not decodes):
+            return False
     return type(config) in _CLASSES[kind][1]
 
 
@@ -34,6 +48,12 @@ def auto_class(config: PreTrainedConfig, head: HeadSpec) -> Any:
         ModelError: Transformers has none.
     """
     auto, _ = _CLASSES[head.kind]
+    if not supports(config, head.kind) and head.kind == "causal_lm":
+        raise ModelError(
+            f"model: architecture {config.model_type!r} does not write text from left to right",
+            found=f"{type(config).__name__}: an encoder, or an encoder with a decoder",
+            mend="a decoder, such as `model: smollm2-135m` (`lightune models` lists others)",
+        )
     if not supports(config, head.kind):
         raise ModelError(
             f"model: architecture {config.model_type!r} has no {head.kind.replace('_', ' ')} head",
@@ -44,11 +64,13 @@ def auto_class(config: PreTrainedConfig, head: HeadSpec) -> Any:
 
 
 def configure(config: PreTrainedConfig, head: HeadSpec) -> None:
-    """Write the head's labels into the configuration, in place.
+    """Write the head's labels into the configuration, in place; a vocabulary has none.
 
     Raises:
         ModelError: a classification head without labels.
     """
+    if head.kind == "causal_lm":
+        return
     if not head.labels:
         raise ModelError(f"a {head.kind} head needs labels", "none", "give the task its labels")
     config.id2label = dict(enumerate(head.labels))

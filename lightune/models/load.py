@@ -18,7 +18,7 @@ from typing import Any
 import torch
 from huggingface_hub.errors import StrictDataclassError
 from safetensors import SafetensorError
-from transformers import AutoConfig, PreTrainedConfig, PreTrainedModel
+from transformers import AutoConfig, GenerationConfig, PreTrainedConfig, PreTrainedModel
 
 from lightune.errors import ModelError, ResourceError
 from lightune.models.fetch import Progress
@@ -110,8 +110,12 @@ def load(
     if stored not in (None, _DTYPES[dtype]):
         notes.append(f"the checkpoint's {str(stored).removeprefix('torch.')} becomes {dtype}")
     new_keys = _new_keys(model, info, resolved.folder)
-    output = _output_layer(model, auto)
-    if output.isdisjoint(new_keys) and own_labels != head.labels:
+    if head.kind == "causal_lm":
+        _check_vocabulary(model, new_keys, resolved.folder)
+        # greedy or not is the task's to say, not the checkpoint's sampling settings
+        model.generation_config = GenerationConfig()
+    output = _output_layer(model, auto) if head.labels else set()
+    if output and output.isdisjoint(new_keys) and own_labels != head.labels:
         _replace(model, output, _seeded(seed, lambda: auto.from_config(config)))
         new_keys |= output
         notes.append(
@@ -126,7 +130,7 @@ def load(
     notes += complete_segments(tokenizer, model.config)
     check_fit(tokenizer, model)
     max_length, said = longest(model, tokenizer)
-    model.config.use_cache = False  # classification and training never decode step by step
+    model.config.use_cache = False  # generation asks for its cache; training needs none
     return Base(
         model=model.eval().requires_grad_(False),
         tokenizer=tokenizer,
@@ -225,6 +229,16 @@ def _new_keys(model: PreTrainedModel, info: dict[str, Any], folder: Path) -> set
         or f"{len(essential)} of {len(model.state_dict())} tensors missing: {_few(essential)}",
         mend="the config.json and the weights must come from one model; fetch it again",
     )
+
+
+def _check_vocabulary(model: PreTrainedModel, new_keys: set[str], folder: Path) -> None:
+    """Refuse a language model whose output layer would be random: it would write noise."""
+    if new_keys:
+        raise ModelError(
+            f"{folder}: the checkpoint has no output layer of a {type(model).__name__}",
+            found=f"missing: {_few(sorted(new_keys))}",
+            mend="the checkpoint of the whole language model, not of its body alone",
+        )
 
 
 def _output_layer(model: PreTrainedModel, auto: Any) -> set[str]:

@@ -15,7 +15,7 @@ from typing import Any
 from lightune import strict_yaml
 from lightune.runs.folder import RunFolder
 
-PIPELINE_TAGS = {"classification": "text-classification"}
+PIPELINE_TAGS = {"classification": "text-classification", "instruct": "text-generation"}
 """Task -> the hub's word for it."""
 
 HUB_METRICS = {"macro_f1": "f1", "weighted_f1": "f1", "matthews": "matthews_correlation"}

@@ -12,11 +12,11 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
-from torch import Tensor
+from torch import Tensor, nn
 
 from lightune import registry
 from lightune.settings import Settings
-from lightune.types import Batch, Example, HeadSpec, Prediction, Record, Score
+from lightune.types import Batch, Example, Generation, HeadSpec, Prediction, Record, Score
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,6 +66,8 @@ class Task(Settings, ABC):
     """What it reads from a row."""
     deciding: ClassVar[str]
     """The metric that picks the best checkpoint; higher is better."""
+    default_model: ClassVar[str] = "minilm"
+    """The base model where the recipe names none."""
 
     def columns(self) -> dict[str, str | list[str] | None]:
         """Return `{field: the column or columns the user named}`; None where they are guessed."""
@@ -106,6 +108,17 @@ class Task(Settings, ABC):
     def head(self, state: dict[str, Any]) -> HeadSpec:
         """Return the output layer the model needs."""
 
+    def fit_tokenizer(self, tokenizer: Any, state: dict[str, Any]) -> dict[str, Any]:
+        """Return `state` with what the base model's tokenizer adds to it (a chat template …).
+
+        Called once the base is loaded, in training and again when a run is opened; what `state`
+        already has is then put on the tokenizer, so that texts become the same tokens.
+
+        Raises:
+            ModelError: the tokenizer lacks what this task needs.
+        """
+        return state
+
     @abstractmethod
     def encode(
         self, records: Sequence[Record], tokenizer: Any, state: dict[str, Any], max_length: int
@@ -120,9 +133,16 @@ class Task(Settings, ABC):
     def targets(self, examples: Sequence[Example], state: dict[str, Any], width: int) -> Tensor:
         """Return the targets of one batch as a tensor; `width` is the padded length."""
 
+    def forward(self, model: nn.Module, batch: Batch, state: dict[str, Any]) -> Any:
+        """Run the model; what is returned goes to `loss` and `logits` as `outputs`.
+
+        A task whose loss needs part of the output only computes no more than that here.
+        """
+        return model(**batch.inputs)
+
     @abstractmethod
     def loss(self, outputs: Any, batch: Batch, state: dict[str, Any]) -> Tensor:
-        """Return the mean loss of a batch as a float32 scalar. `outputs` is the model's output."""
+        """Return the mean loss of a batch as a float32 scalar. `outputs` is that of `forward`."""
 
     @abstractmethod
     def logits(self, outputs: Any, batch: Batch) -> Tensor:
@@ -133,6 +153,18 @@ class Task(Settings, ABC):
         self, logits: Tensor, indices: Sequence[int], state: dict[str, Any]
     ) -> list[Prediction]:
         """Turn the logits of some examples into predictions."""
+
+    def generation(self, tokenizer: Any, state: dict[str, Any], scoring: bool) -> Generation | None:
+        """Return how an answer is written after each `Example.prompt`; None where none is.
+
+        Args:
+            scoring: the answers are to be scored in the middle of a training, where time counts.
+        """
+        return None
+
+    def read(self, tokens: Sequence[int], tokenizer: Any) -> str:
+        """Return the text of an answer's tokens, without the token that ended it."""
+        return str(tokenizer.decode(list(tokens), skip_special_tokens=True))
 
     @abstractmethod
     def truth(self, records: Sequence[Record], state: dict[str, Any]) -> list[Any]:

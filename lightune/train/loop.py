@@ -123,7 +123,7 @@ def fit(
 
     def loss_of(batch: Batch) -> Tensor:
         moved = to_device(batch, plan.device)
-        return task.loss(model(**moved.inputs), moved, task_state)
+        return task.loss(task.forward(model, moved, task_state), moved, task_state)
 
     with own_random(plan.device), threads_of(plan), stop_on_signal() as request:
         dropout.reset(spec.seed, pooled=plan.dropout == "pooled")
