@@ -33,7 +33,6 @@ from lightune.models.naming import understand
 from lightune.predictor import Predictor, pad_id
 from lightune.recipe import Recipe
 from lightune.runs.folder import RunFolder
-from lightune.train.spec import TrainSpec
 from lightune.types import Batch, Example
 
 LONGEST_BY_DEFAULT = 512
@@ -122,7 +121,7 @@ def assemble(recipe: Recipe, note: Note) -> Job:
     _tell(state.get("notes", ()), note)
     base = load(recipe.model, task.head(state), seed=spec.seed)
     _tell(base.notes, note)
-    max_length = _max_length(spec, base)
+    max_length = _max_length(recipe, base, note)
     manifest = _describe(recipe, state, base, max_length)
     attachments = _attach(recipe, base, manifest)
     plan = machine_plan(spec.precision, spec.engine)
@@ -194,16 +193,24 @@ def _tell(notes: Sequence[str], note: Note) -> None:
         note(sentence)
 
 
-def _max_length(spec: TrainSpec, base: Base) -> int:
-    if spec.max_length is None:
-        return min(base.max_length, LONGEST_BY_DEFAULT)
-    if spec.max_length > base.max_length:
+def _max_length(recipe: Recipe, base: Base, note: Note) -> int:
+    wanted, taken = recipe.train.max_length, recipe.method.room(base.model)
+    longest = base.max_length - taken
+    if longest < 1 or (wanted or 0) > longest:
+        less = f", of which `{recipe.method.name}` takes {taken}" if taken else ""
         raise ConfigError(
-            f"train.max_length: {base.name} reads at most {base.max_length} tokens",
-            found=f"max_length: {spec.max_length}",
-            mend=f"`max_length: {base.max_length}` or less, or a model that reads longer texts",
+            f"train.max_length: {base.name} reads at most {base.max_length} tokens{less}",
+            found=f"max_length: {wanted}",
+            mend=f"`max_length: {longest}` or less, or a model that reads longer texts"
+            if longest > 0
+            else "fewer `method.tokens`, or a model that reads longer texts",
         )
-    return spec.max_length
+    if wanted is None and taken and longest < LONGEST_BY_DEFAULT:
+        note(
+            f"{recipe.method.name} takes {taken} of the {base.max_length} tokens that {base.name} "
+            f"reads: texts may have {longest}"
+        )
+    return min(longest, LONGEST_BY_DEFAULT) if wanted is None else wanted
 
 
 def _describe(recipe: Recipe, state: Mapping[str, Any], base: Base, max_length: int) -> Manifest:
@@ -272,7 +279,7 @@ def _attach(recipe: Recipe, base: Base, manifest: Manifest) -> list[Attachment]:
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(recipe.train.seed)
         beside = train_new_modules(base.model, base.new_modules)
-        return [recipe.method.attach(base.model), beside]
+        return [recipe.method.with_tokenizer(base.tokenizer).attach(base.model), beside]
 
 
 def _attach_from(start: Path, base: Base, manifest: Manifest) -> list[Attachment]:

@@ -22,7 +22,7 @@ from lightune.adapters.files import (
 )
 from lightune.adapters.manifest import Manifest, read_manifest
 from lightune.adapters.merge import merged_state, without_aliases
-from lightune.adapters.save import PEFT_PREFIX
+from lightune.adapters.save import name_in_file
 from lightune.adapters.tensors import check_shapes, header, tensors
 from lightune.errors import AdapterError
 from lightune.methods.base import Attachment, Method, methods
@@ -76,7 +76,7 @@ def load_adapter(
     try:
         with torch.random.fork_rng(devices=[]):  # the random start is overwritten: leave no trace
             attachments.append(train_new_modules(model, manifest.new_modules))
-            attachments.insert(0, method.attach(model))
+            attachments.insert(0, method.loaded().attach(model))
         if manifest.layout == "model":
             _fill_model(weights, model, attachments)
         else:
@@ -131,15 +131,15 @@ def _method(folder: Path, manifest: Manifest) -> Method:
 
 def _fill(path: Path, attachments: Sequence[Attachment]) -> None:
     """Fill the attachments' tensors from an adapter file."""
-    prefix = PEFT_PREFIX if attachments[0].layout == "peft" else ""
     expected: dict[str, tuple[int, ...]] = {}
     owners: dict[str, Attachment] = {}
     with torch.no_grad():
         for part in attachments:
             for name, tensor in part.to_file(part.trainable).items():
-                owners[name], expected[prefix + name] = part, tuple(tensor.shape)
+                owners[name] = part
+                expected[name_in_file(attachments, name)] = tuple(tensor.shape)
         check_shapes(path, header(path), expected)
-        for name, tensor in tensors(path, {name: prefix + name for name in owners}):
+        for name, tensor in tensors(path, {n: name_in_file(attachments, n) for n in owners}):
             places = {**owners[name].constants, **owners[name].trainable}
             for place, value in owners[name].from_file(name, tensor).items():
                 places[place].copy_(value)

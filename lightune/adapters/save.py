@@ -42,6 +42,9 @@ from lightune.methods.base import Attachment
 PEFT_PREFIX = "base_model.model."
 PEFT_VERSION = f"0.21.0{OURS}"
 """The format of `adapter_config.json`, and a mark that a manifest belongs to it."""
+PROMPT = "prompt_embeddings"
+PROMPT_LEARNING = {"PROMPT_TUNING", "P_TUNING", "PREFIX_TUNING"}
+"""Methods whose weights PEFT saves as one tensor, named `PROMPT`."""
 PEFT_TASK_TYPES = {"sequence_classification": "SEQ_CLS"}
 
 
@@ -122,12 +125,20 @@ def save_adapter(
 
 def file_tensors(attachments: Sequence[Attachment], trained: Tensors) -> dict[str, Tensor]:
     """Return `{name in adapter_model.safetensors: tensor}` of all that is saved."""
-    prefix = PEFT_PREFIX if attachments[0].layout == "peft" else ""
     return {
-        prefix + name: tensor
+        name_in_file(attachments, name): tensor
         for part in attachments
         for name, tensor in part.to_file({path: trained[path] for path in part.trainable}).items()
     }
+
+
+def name_in_file(attachments: Sequence[Attachment], name: str) -> str:
+    """Return a tensor's whole name: PEFT names prompts bare, and modules beside them shorter."""
+    described = [part.peft_config["peft_type"] for part in attachments if part.peft_config]
+    if attachments[0].layout != "peft" or name == PROMPT:
+        return name
+    beside_prompt = bool(PROMPT_LEARNING.intersection(described))
+    return (PEFT_PREFIX.removesuffix("model.") if beside_prompt else PEFT_PREFIX) + name
 
 
 def peft_config(attachments: Sequence[Attachment], manifest: Manifest) -> dict[str, Any]:

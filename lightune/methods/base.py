@@ -8,7 +8,7 @@ Nothing else is edited: this folder is scanned, installed packages add theirs by
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, ClassVar, Literal
+from typing import Any, ClassVar, Literal, Self
 
 from torch import Tensor, nn
 
@@ -135,6 +135,19 @@ class Method(Settings, ABC):
         Raises:
             MethodError: this model has no place for the method; the message says why.
         """
+
+    def with_tokenizer(self, tokenizer: Any) -> Self:
+        """Return the method, able to read words where its settings have any; else itself."""
+        return self
+
+    def loaded(self) -> Self:
+        """Return the method as a saved adapter of it is attached: without what only gives a start,
+        or only helps training, and is not saved."""
+        return self
+
+    def room(self, model: nn.Module) -> int:
+        """Return how many of the positions that a text could have the method takes."""
+        return 0
 
     def param_groups(self, attachment: Attachment, learning_rate: float) -> list[dict[str, Any]]:
         """Return the optimiser's groups; one group at one rate unless a method says otherwise."""
