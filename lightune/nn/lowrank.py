@@ -77,7 +77,7 @@ class LowRankLinear(nn.Module):
     A starts Kaiming-uniform, B at zero, so the layer starts as the one it wraps.
     """
 
-    float32_parameters = ("A", "B")
+    float32_parameters: tuple[str, ...] = ("A", "B")
     """Parameters that stay float32 when the model is cast: forward casts them itself."""
     own_backward = True
     """False leaves the gradients to autograd, to compare."""

@@ -21,6 +21,15 @@ HEAD = HeadSpec("sequence_classification", ("no", "yes"))
 IDS = torch.tensor([[5, 9, 13, 21, 7, 3], [8, 6, 30, 2, 11, 4]])
 
 
+SETTINGS = [{"start": "pissa"}, {"start": "olora"}, {"start": "gaussian", "rank": 4}]
+
+
+def trained_weights(model: nn.Module) -> int:
+    """rank * (in + out) for every linear layer of the blocks, and of a pooler behind them."""
+    chosen = find_linears(model, "all-linear").values()
+    return sum(8 * sum(layer.weight.shape) for layer in chosen)
+
+
 def frozen(*layers: nn.Module) -> nn.Sequential:
     return nn.Sequential(*layers).requires_grad_(False)
 
