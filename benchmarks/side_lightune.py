@@ -18,9 +18,10 @@ import gemm
 
 def recipe(job: dict[str, Any]) -> dict[str, Any]:
     """Return the recipe that says what the job says."""
-    method = {"name": "lora", "rank": job["rank"], "alpha": job["alpha"]}
+    method: dict[str, Any] = {"name": "lora", "rank": job["rank"], "alpha": job["alpha"]}
     if job["first_block"] is not None:
-        method["layers"] = f"{job['first_block']}-"
+        config = json.loads((Path(job["folder"]) / "config.json").read_text())
+        method["layers"] = list(range(job["first_block"], config["num_hidden_layers"]))
     task: Any = "classification"
     if job["task"] == "instruct":
         task = {"name": "instruct", "prompt": "question", "answer": "answer"}

@@ -79,5 +79,6 @@ def process(words: list[str], environment: dict[str, str] | None = None) -> dict
     """
     done = subprocess.run(words, capture_output=True, text=True, check=False, env=environment)
     if done.returncode:
-        raise Failed(f"{' '.join(words)}\n{done.stdout[-2000:]}{done.stderr[-4000:]}")
+        told = f"status {done.returncode}\n{done.stdout[-2000:]}{done.stderr[-4000:]}"
+        raise Failed(f"{' '.join(words)}\n{told}")
     return json.loads(done.stdout.splitlines()[-1])
