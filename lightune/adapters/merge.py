@@ -2,8 +2,9 @@
 
 Invariants: the model is not touched; changes are added in float32; the names are those of the
             model without any method, so any library can load the result.
-Errors:     `AdapterError` when a changed weight is tied to another (a LoRA on a language model's
-            output layer that shares the embedding): adding the change would alter both.
+Errors:     `AdapterError` when a method's change is no change of weights (a bottleneck, a prompt):
+            it would be lost; and when a changed weight is tied to another (a LoRA on a language
+            model's output layer that shares the embedding), unless `untie` is given.
 """
 
 from collections import Counter
@@ -30,7 +31,10 @@ def masters(attachments: Sequence[Attachment], tensors: Tensors | None = None) -
 
 
 def merged_state(
-    model: nn.Module, attachments: Sequence[Attachment], tensors: Tensors | None = None
+    model: nn.Module,
+    attachments: Sequence[Attachment],
+    tensors: Tensors | None = None,
+    untie: bool = False,
 ) -> dict[str, Tensor]:
     """Return the state dict of the model as if trained so, under the names of the plain model.
 
@@ -41,9 +45,12 @@ def merged_state(
         model: with the attachments on it.
         attachments: in the order in which they were attached.
         tensors: see `masters`.
+        untie: give a changed weight that is tied to others a tensor of its own; whoever loads the
+            result must then not tie them again.
 
     Raises:
-        AdapterError: a weight that a method changes by a sum is tied to another.
+        AdapterError: a method's change cannot be written into weights, or a weight that it
+            changes by a sum is tied to another.
     """
     current = dict(model.state_dict(keep_vars=True))
     # By identity, because a trained copy can stand at several places (tied weights), and inside a
@@ -62,20 +69,43 @@ def merged_state(
     for path, original in wrapped.items():
         state.update(original.state_dict(prefix=f"{path}.", keep_vars=True))
 
+    _check_whole(attachments, {id(value) for value in state.values()})
     holders = Counter(id(value) for value in state.values())
-    for name in {name for part in attachments for name in part.deltas}:
+    for name in () if untie else {name for part in attachments for name in part.deltas}:
         if holders[id(state[name])] > 1:
             tied = [other for other in state if state[other] is state[name] and other != name]
             raise AdapterError(
                 f"{name} cannot be merged: it is tied to another weight, which would change too",
                 found=f"tied to {', '.join(tied)}",
-                mend="use the adapter unmerged, or train with `targets: all-linear`",
+                mend="merge with `untie`, which gives each its own tensor; or use the adapter "
+                "unmerged",
             )
     merged = {name: trained.get(id(value), value.detach()) for name, value in state.items()}
     for part in attachments:
         for name in part.deltas:
             merged[name] = merged[name].float() + part.delta(name).detach()
     return merged
+
+
+def _check_whole(attachments: Sequence[Attachment], plain: set[int]) -> None:
+    """Refuse an attachment some of whose weights would be lost.
+
+    Args:
+        plain: identities of the tensors that stand in the plain model's state.
+
+    Raises:
+        AdapterError: trained tensors are neither such, nor part of any sum.
+    """
+    for part in attachments:
+        lost = [path for path, p in part.trainable.items() if id(p) not in plain]
+        if lost and not part.deltas:
+            raise AdapterError(
+                "this method cannot be merged: it changes what flows through the layers, not "
+                "their weights",
+                found=f"{len(lost)} trained tensors without a place in the plain model: {lost[0]}"
+                + (" …" if len(lost) > 1 else ""),
+                mend="use the adapter unmerged; `lightune methods` says which methods merge",
+            )
 
 
 def without_aliases(state: Tensors) -> dict[str, Tensor]:

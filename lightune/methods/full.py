@@ -4,6 +4,8 @@ Paper:      the ordinary way, e.g. Devlin et al. 2018 (arXiv:1810.04805), sectio
             the light methods are measured against.
 Start:      float32 copies of all weights; the base's own tensors are never written, so that
             `detach()` gives the base back, at the price of a second copy in memory.
+            Tables of positions that a formula gives (Marian's sines) stay: their layers compute
+            without gradient.
 Cost:       as many trained weights as the model has (tied ones counted once).
 """
 
@@ -23,5 +25,18 @@ class Full(Method):
     learning_rate: ClassVar[float] = 5e-5
 
     def attach(self, model: nn.Module) -> Attachment:
-        weights = [path for path, p in model.named_parameters() if p.is_floating_point()]
+        weights = [
+            path
+            for path, p in model.named_parameters()
+            if p.is_floating_point() and not _by_formula(model.get_submodule(_owner(path)))
+        ]
         return train_copies(model, weights, "model")
+
+
+def _owner(path: str) -> str:
+    return path.rpartition(".")[0]
+
+
+def _by_formula(module: nn.Module) -> bool:
+    """Say whether a module's weight is a fixed table; Transformers tells by the class alone."""
+    return isinstance(module, nn.Embedding) and "Sinusoidal" in type(module).__name__

@@ -1,0 +1,52 @@
+"""How many weights each method trains at its default settings: the cost formulas of the docs.
+
+Written out from the base's shapes alone, without the method's code. A method of another package
+gives its own as `trained_weights(model)` in its test file.
+"""
+
+from torch import nn
+
+from lightune.nn.surgery import head_path, linears
+
+
+def lora(model: nn.Module) -> int:
+    """rank * (in + out) for every linear layer of the blocks, and of a pooler behind them."""
+    return sum(8 * sum(layer.weight.shape) for layer in adapted(model))
+
+
+def adapted(model: nn.Module) -> list[nn.Module]:
+    """The linear layers of the blocks, and those of a pooler behind them."""
+    return [
+        layer
+        for path, layer in linears(model).items()
+        if any(part.isdigit() for part in path.split("."))
+        or path.startswith(f"{model.base_model_prefix}.pooler")
+    ]
+
+
+def full(model: nn.Module) -> int:
+    """Every weight once; neither the head beside it, nor tables of sines (Marian's positions)."""
+    beside = head_parts(model)
+    fixed = {
+        id(p)
+        for m in model.modules()
+        if "Sinusoidal" in type(m).__name__
+        for p in m.parameters(recurse=False)
+    }
+    return sum(
+        p.numel()
+        for name, p in model.named_parameters()
+        if not name.startswith(beside) and id(p) not in fixed
+    )
+
+
+def head_parts(model: nn.Module) -> tuple[str, ...]:
+    """Beginnings of the paths of what is trained beside every method."""
+    if head_path(model) is None:
+        return ()
+    parts = [name for name, _ in model.named_children() if name != model.base_model_prefix]
+    return tuple(f"{name}." for name in parts)
+
+
+FORMULAS = {"lora": lora, "full": full, "head": lambda model: 0}
+"""`{method: formula}`; the head's own weights are counted beside it."""
