@@ -22,7 +22,8 @@ from lightune.adapters.manifest import BaseModelId, HeadId, Manifest, describe_m
 from lightune.data.load import Splits, load_splits
 from lightune.data.report import add_lengths
 from lightune.engine.batches import collate
-from lightune.engine.plan import Plan, default_device, machine_plan
+from lightune.engine.plan import Plan, default_device, machine_plan, threads_of
+from lightune.engine.prefix import Prefix, find_prefix
 from lightune.engine.prepare import prepare
 from lightune.errors import AdapterError, ConfigError
 from lightune.methods.base import Attachment
@@ -33,6 +34,7 @@ from lightune.models.naming import understand
 from lightune.predictor import Predictor, pad_id
 from lightune.recipe import Recipe
 from lightune.runs.folder import RunFolder
+from lightune.train.loop import to_device
 from lightune.types import Batch, Example
 
 LONGEST_BY_DEFAULT = 512
@@ -52,6 +54,7 @@ class Job:
         attachments: the method's, then that of the modules trained beside it.
         predictor: the model under its plan, with task, state and tokenizer.
         examples: the tokenised records by split.
+        prefix: the model's frozen lower blocks.
         manifest: what the adapter will say of itself.
     """
 
@@ -62,6 +65,7 @@ class Job:
     predictor: Predictor
     manifest: Manifest
     examples: dict[str, list[Example]] = field(default_factory=dict)
+    prefix: Prefix = field(init=False)
 
     @property
     def trainable(self) -> dict[str, nn.Parameter]:
@@ -89,6 +93,18 @@ class Job:
 
         return collate(examples, pad_id(tokenizer), targets, max_length=self.predictor.max_length)
 
+    def loss(self, batch: Batch) -> torch.Tensor:
+        """Return the loss of a training batch that is still on the CPU."""
+        task, state = self.recipe.task, self.predictor.state
+        moved = to_device(batch, self.predictor.prepared.plan.device)
+        return task.loss(task.forward(self.base.model, moved, state), moved, state)
+
+    def some_batches(self) -> list[Batch]:
+        """Return a short and a long training example, together and then each alone."""
+        by_length = sorted(self.examples["train"][:64], key=len)
+        chosen = [by_length[0], by_length[-1]]
+        return [self.collate(chosen), *(self.collate([example]) for example in chosen)]
+
     def loop_arguments(self) -> dict[str, Any]:
         """Return what `train.loop.fit` and `train.forecast.forecast` both take."""
         return {
@@ -100,6 +116,7 @@ class Job:
             "trainable": self.trainable,
             "collate": self.collate,
             "plan": self.predictor.prepared.plan,
+            "set_mode": self.prefix.set_mode,
         }
 
 
@@ -142,6 +159,8 @@ def assemble(recipe: Recipe, note: Note) -> Job:
             lengths, dropped = [len(e) for e in examples], [e.dropped for e in examples]
             add_lengths(splits.report, name, lengths, max_length, dropped)
             job.examples[name] = examples
+    with threads_of(plan):
+        job.prefix = find_prefix(base.model, job.loss, job.some_batches)
     return job
 
 

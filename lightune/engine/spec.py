@@ -7,7 +7,7 @@ fastest on this machine (`lightune doctor` shows it).
 
 from typing import Literal
 
-from pydantic import PositiveInt
+from pydantic import PositiveFloat, PositiveInt
 
 from lightune.settings import Settings
 
@@ -29,5 +29,10 @@ class EngineSpec(Settings):
     once, to compare (full)."""
     lowrank: bool = True
     """Whether low-rank layers use their own backward pass instead of PyTorch's autograd."""
+    prefix_cache: Literal["auto", "on", "off"] = "auto"
+    """Where the lower blocks are frozen: keep what they give for each text in a file while
+    training, so that they run once and not in every epoch. `auto` does so for more than one."""
+    prefix_cache_gb: PositiveFloat = 8.0
+    """Largest such file in gigabytes; where more would be needed the blocks run in every epoch."""
     threads: PositiveInt | None = None
     """Threads for the arithmetic; null takes one for each core this process may use."""

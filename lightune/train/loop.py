@@ -24,6 +24,7 @@ from torch import Tensor, nn
 
 from lightune.engine.batches import epoch_batches
 from lightune.engine.plan import Plan, threads_of
+from lightune.engine.prefix_cache import PrefixCache, standing_in
 from lightune.evaluate.predict import evaluating
 from lightune.nn import dropout
 from lightune.tasks.base import Task
@@ -86,6 +87,7 @@ def fit(
     on_log: Callable[[dict[str, float]], None] = lambda entry: None,
     on_step: Callable[[int, Callable[[], LoopState]], None] = lambda step, state: None,
     set_mode: Callable[[nn.Module], Any] = nn.Module.train,
+    prefix_cache: PrefixCache | None = None,
     place: Callable[[int], str] = "record {}".format,
     resume: LoopState | None = None,
 ) -> FitResult:
@@ -104,6 +106,7 @@ def fit(
         on_step: called after every step with the steps done, and a function that returns the
             complete state, for checkpoints.
         set_mode: puts the model into train mode; the engine's leaves frozen lower blocks out.
+        prefix_cache: keeps what frozen lower blocks give; None runs them every time.
         place: `Example.index` -> what the user calls the record, `file:line`.
         resume: a state from `on_step` or `FitResult.state`.
 
@@ -123,11 +126,14 @@ def fit(
 
     def loss_of(batch: Batch) -> Tensor:
         moved = to_device(batch, plan.device)
-        return task.loss(task.forward(model, moved, task_state), moved, task_state)
+        with standing_in(prefix_cache, batch):
+            return task.loss(task.forward(model, moved, task_state), moved, task_state)
 
     with own_random(plan.device), threads_of(plan), stop_on_signal() as request:
         dropout.reset(spec.seed, pooled=plan.dropout == "pooled")
         set_mode(model)
+        if prefix_cache is not None:
+            prefix_cache.fill(train, collate, loss_of, lambda: request.signal is not None)
         while not finished(state, total, spec) and request.signal is None:
             # What is random in this step depends on nothing but the seed and the step.
             torch.manual_seed(step_seed(spec.seed, state.step))
