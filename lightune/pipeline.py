@@ -22,6 +22,7 @@ import torch
 from lightune.adapters.save import save_adapter
 from lightune.assembly import Job, assemble
 from lightune.data.report import render
+from lightune.engine.prefix_cache import prefix_cache
 from lightune.evaluate import plots
 from lightune.evaluate.custom import Metric, add_metrics
 from lightune.models.catalogue import catalogue
@@ -32,7 +33,7 @@ from lightune.runs.environment import environment
 from lightune.runs.folder import RunFolder, check_free
 from lightune.runs.log import MetricsLog, read_log
 from lightune.train.forecast import forecast
-from lightune.train.loop import FitResult, fit, planned_steps
+from lightune.train.loop import FitResult, epoch_steps, fit, planned_steps
 from lightune.train.memory import peak_rss_mb, reset_peak
 from lightune.train.progress import Look, Progress
 from lightune.train.schedule import warmup_steps
@@ -185,6 +186,7 @@ def _fit(job: Job, folder: RunFolder, look: Look, note: Note) -> FitResult:
         MetricsLog(folder.metrics, note) as log,
         _trackers(job, folder) as track,
         Progress(steps, look) as progress,
+        _prefix_cache(job, folder, steps, note) as cache,
     ):
 
         def on_log(entry: dict[str, float]) -> None:
@@ -196,11 +198,19 @@ def _fit(job: Job, folder: RunFolder, look: Look, note: Note) -> FitResult:
             **job.loop_arguments(),
             groups=job.groups(),
             masters=job.predictor.prepared.pairs,
+            prefix_cache=cache,
             evaluate=_validation(job),
             on_log=on_log,
             on_step=lambda step, state: progress.step(step),
             place=lambda index: str(places[index]),
         )
+
+
+def _prefix_cache(job: Job, folder: RunFolder, steps: int, note: Note) -> Any:
+    """Return the context of what keeps the frozen blocks' output while training."""
+    spec, plan = job.recipe.train, job.predictor.prepared.plan
+    passes = steps / len(epoch_steps(job.examples["train"], spec, 0))
+    return prefix_cache(job.prefix, plan, spec.engine, passes, folder.path, note)
 
 
 def _validation(job: Job) -> Callable[[], dict[str, float]] | None:
