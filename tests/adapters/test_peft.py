@@ -80,8 +80,9 @@ def peft_loads(folder: Path, base: nn.Module) -> nn.Module:
     [
         LoRA(),
         LoRA(rank=3, alpha=5.5, rank_stabilized=True),
+        LoRA(layers="last-1"),
     ],
-    ids=["default", "rank-stabilised"],
+    ids=["default", "rank-stabilised", "last block"],
 )
 @pytest.mark.parametrize("family", FAMILIES)
 def test_peft_loads_what_we_save_with_equal_logits(tmp_path, family, method):
