@@ -32,7 +32,7 @@ from lightune.runs.card import write_card
 from lightune.runs.environment import environment
 from lightune.runs.folder import RunFolder, check_free
 from lightune.runs.log import MetricsLog, read_log
-from lightune.train.forecast import forecast
+from lightune.train.forecast import Forecast, forecast
 from lightune.train.loop import FitResult, epoch_steps, fit, planned_steps
 from lightune.train.memory import peak_rss_mb, reset_peak
 from lightune.train.progress import Look, Progress
@@ -40,6 +40,10 @@ from lightune.train.schedule import warmup_steps
 from lightune.train.trackers import check_installed, open_trackers
 
 Note = Callable[[str], None]
+
+
+FORECAST_FROM_STEPS = 200
+"""A training of so many steps keeps a forecast of itself, which costs about six steps."""
 
 
 def to_stderr(text: str) -> None:
@@ -88,8 +92,9 @@ def train(
     folder.write(folder.recipe, dump(job.recipe))
     folder.write(folder.data_report, job.splits.report)
     folder.write(folder.environment, _environment(job))
+    expected = _forecast_beside(job)
     result = _fit(job, folder, progress, note)
-    return _finish(job, folder, result, metrics, note)
+    return _finish(job, folder, result, expected, metrics, note)
 
 
 def dry_run(
@@ -102,14 +107,12 @@ def dry_run(
 
     Returns:
         `{"recipe", "data", "trainable_parameters", "total_parameters", "forecast": {"steps",
-        "seconds", "peak_memory_mb"}, "plan", "notes"}`.
+        "seconds", "test_seconds", "peak_memory_mb"}, "plan", "notes"}`.
     """
     notes: list[str] = []
     resolved = _resolve(recipe, overrides, sections, notes.append)
     job = assemble(resolved, notes.append)
-    expected = asdict(
-        forecast(**job.loop_arguments(), validation=job.examples.get("validation", ()))
-    )
+    expected = asdict(_forecast(job))
     counts = {key: expected.pop(key) for key in ("trainable_parameters", "total_parameters")}
     return {
         "recipe": dump(job.recipe),
@@ -119,6 +122,26 @@ def dry_run(
         "plan": job.predictor.prepared.plan.model_dump(),
         "notes": notes,
     }
+
+
+def _forecast(job: Job, brief: bool = False) -> Forecast:
+    return forecast(
+        **job.loop_arguments(),
+        masters=job.predictor.prepared.pairs,
+        validation=job.examples.get("validation", ()),
+        test=job.examples.get("test", ()),
+        predict=job.predictor.predict,
+        brief=brief,
+    )
+
+
+def _forecast_beside(job: Job) -> dict[str, float] | None:
+    """Return what the run keeps beside what then happened; None for a training so short that
+    measuring would be a good part of it."""
+    if planned_steps(len(job.examples["train"]), job.recipe.train) < FORECAST_FROM_STEPS:
+        return None
+    expected = asdict(_forecast(job, brief=True))
+    return {key: expected[key] for key in ("steps", "seconds", "test_seconds", "peak_memory_mb")}
 
 
 def _resolve(
@@ -251,6 +274,7 @@ def _finish(
     job: Job,
     folder: RunFolder,
     result: FitResult,
+    expected: Mapping[str, float] | None,
     metrics: Mapping[str, Metric] | None,
     note: Note,
 ) -> Run:
@@ -279,6 +303,7 @@ def _finish(
         "epochs": result.epochs,
         "stopped": result.stopped,
         "peak_memory_mb": peak_rss_mb(),
+        "forecast": expected,
     }
     folder.write(folder.eval, {**report, **facts})
     if metrics and job.splits.test:  # the user's own code may fail: the run is whole by now

@@ -6,14 +6,20 @@ import pytest
 import torch
 from transformers import BertConfig, BertForSequenceClassification
 
+from lightune.evaluate.predict import predict_logits
+from lightune.nn import dropout
 from lightune.tasks.classification import Classification
-from lightune.train.forecast import forecast, interpolate
+from lightune.train.forecast import forecast
 from lightune.train.memory import peak_rss_mb, reset_peak, rss_mb
 from tests.train.training import STATE, Training, collate_for, examples_of, same, spec_of, tiny
 
 
-def foresee(model, train, validation=(), trainable=None, **values):
+def foresee(model, train, validation=(), trainable=None, brief=False, masters=(), **values):
     task = Classification()
+
+    def predict(examples):
+        return predict_logits(model, task, examples, STATE, pad_id=0)
+
     return forecast(
         model,
         task,
@@ -23,20 +29,42 @@ def foresee(model, train, validation=(), trainable=None, **values):
         trainable=trainable or dict(model.named_parameters()),
         collate=collate_for(task),
         validation=validation,
+        predict=predict,
+        brief=brief,
+        masters=masters,
     )
 
 
-def test_it_learns_nothing_and_leaves_no_trace():
+@pytest.mark.parametrize("brief", [False, True])
+def test_it_learns_nothing_and_leaves_no_trace(brief):
     model = tiny(0.3)
     model.bert.pooler.train()
     before = {k: v.clone() for k, v in model.state_dict().items()}
     modes = [module.training for module in model.modules()]
     random = torch.get_rng_state()
-    foresee(model, examples_of(20), examples_of(5), epochs=2, evaluation={"every": "epoch"})
+    model.register_buffer("seen", torch.zeros(()))
+
+    def count(*call):
+        model.seen.add_(1.0)
+
+    model.bert.register_forward_hook(count)
+    before["seen"] = torch.zeros(())
+    master = torch.nn.Parameter(model.classifier.weight.detach().clone())
+    foresee(
+        model,
+        examples_of(20),
+        examples_of(5),
+        epochs=2,
+        evaluation={"every": "epoch"},
+        brief=brief,
+        masters=[(master, model.classifier.weight)],
+        trainable=dict(model.named_parameters()) | {"classifier.weight": master},
+    )
     assert same(before, dict(model.state_dict()))
     assert [module.training for module in model.modules()] == modes
     assert torch.equal(torch.get_rng_state(), random)
-    assert all(weight.grad is None for weight in model.parameters())
+    assert all(weight.grad is None for weight in (master, *model.parameters()))
+    assert not dropout._pools
 
 
 def test_counts():
@@ -48,13 +76,6 @@ def test_counts():
     assert seen.steps == 8
     assert seen.trainable_parameters == 16 * 3 + 3
     assert seen.total_parameters == sum(w.numel() for w in model.parameters())
-
-
-@pytest.mark.parametrize(
-    ("x", "y"), [(10, 1.0), (15, 2.0), (20, 3.0), (40, 3.5), (80, 4.5), (5, 0.5), (120, 6.75)]
-)
-def test_interpolation(x, y):
-    assert interpolate([(10, 1.0), (20, 3.0), (60, 4.0), (80, 4.5)], x) == pytest.approx(y)
 
 
 def wide() -> BertForSequenceClassification:
