@@ -69,7 +69,7 @@ def merged_state(
     for path, original in wrapped.items():
         state.update(original.state_dict(prefix=f"{path}.", keep_vars=True))
 
-    _check_whole(attachments, {id(value) for value in state.values()})
+    _check_whole(attachments)
     holders = Counter(id(value) for value in state.values())
     for name in () if untie else {name for part in attachments for name in part.deltas}:
         if holders[id(state[name])] > 1:
@@ -87,17 +87,14 @@ def merged_state(
     return merged
 
 
-def _check_whole(attachments: Sequence[Attachment], plain: set[int]) -> None:
+def _check_whole(attachments: Sequence[Attachment]) -> None:
     """Refuse an attachment some of whose weights would be lost.
 
-    Args:
-        plain: identities of the tensors that stand in the plain model's state.
-
     Raises:
-        AdapterError: trained tensors are neither such, nor part of any sum.
+        AdapterError: trained tensors neither stand in for the base's own, nor make up any sum.
     """
     for part in attachments:
-        lost = [path for path, p in part.trainable.items() if id(p) not in plain]
+        lost = [path for path, p in part.trainable.items() if id(p) not in part.surgery.copied]
         if lost and not part.deltas:
             raise AdapterError(
                 "this method cannot be merged: it changes what flows through the layers, not "

@@ -34,11 +34,13 @@ class Surgery:
 
     Attributes:
         replaced: `{path: the module that stood there before}`, for merging and saving.
+        copied: identities of the trainable copies that stand in for the base's own parameters.
     """
 
     def __init__(self, model: nn.Module) -> None:
         self.model = model
         self.replaced: dict[str, nn.Module] = {}
+        self.copied: set[int] = set()
         self._undo: list[Callable[[], None]] = []
         # weak: what the engine replaces by a smaller format must not be kept alive from here
         self._requires_grad = [(ref(p), p.requires_grad) for p in model.parameters()]
@@ -84,6 +86,7 @@ class Surgery:
                 module._parameters[name] = copy
                 self._undo.append(partial(module._parameters.__setitem__, name, old))
             done.add(id(copy))
+            self.copied.add(id(copy))
             copies[path] = copy
         return copies
 
@@ -114,6 +117,22 @@ def weight_out_in(linear: nn.Module) -> Tensor:
     """Return the weight as `[out, in]`, a view where `Conv1D` stores `[in, out]`."""
     weight: Tensor = linear.weight  # type: ignore[assignment]
     return weight.T if isinstance(linear, Conv1D) else weight
+
+
+def norm_paths(model: nn.Module) -> list[str]:
+    """Return the paths of the normalisation layers that have weights, in the model's order.
+
+    Told by structure, and by what every class of them is called: nothing but vectors inside, and
+    "norm" in the name of the class (`LayerNorm`, `LlamaRMSNorm`, `T5LayerNorm` …).
+    """
+    return [
+        path
+        for path, module in model.named_modules()
+        if "norm" in type(module).__name__.lower()
+        and not any(True for _ in module.children())
+        and (weights := list(module.parameters()))
+        and all(weight.ndim == 1 for weight in weights)
+    ]
 
 
 def block_paths(model: nn.Module) -> list[str]:
