@@ -90,7 +90,7 @@ def test_bfloat16_keeps_small_changes_of_the_magnitude():
     x = torch.randn(512, 64).bfloat16()
     before, after = layer.base(x).float(), layer(x).float()
     gain = float(((after * before).sum() / before.square().sum()).detach())
-    assert gain == pytest.approx(1.005, abs=3e-4)
+    assert gain == pytest.approx(1.005, abs=1e-3)
     layer(x).float().square().sum().backward()
     assert layer.magnitude.grad.dtype == torch.float32
 
