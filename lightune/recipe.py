@@ -181,6 +181,8 @@ def _whole(section: str, value: Any) -> Any:
         return ({"name": named.name} if SHORT.get(section) == "name" else {}) | _values(value)
     if isinstance(value, Mapping):
         return dict(value)
+    if section == "method" and isinstance(value, list | tuple):
+        return {"name": "combined", "methods": list(value)}  # `method: [bottleneck, lora]`
     return {SHORT[section]: value} if section in SHORT and value is not None else value
 
 
@@ -228,7 +230,8 @@ def _build(sections: dict[str, Any], folder: Path | None, mistakes: list[Lightun
     for key in sections:
         _attempt(mistakes, _known, key)
     task = _attempt(mistakes, _named, "task", given.get("task", {}))
-    model = _attempt(mistakes, _model, given.get("model", DEFAULT_MODEL))
+    usual = getattr(task, "default_model", DEFAULT_MODEL)
+    model = _attempt(mistakes, _model, given.get("model", usual))
     method = given.get("method", {})
     if isinstance(method, Mapping):
         method = {"name": DEFAULT_METHOD} | dict(method)
