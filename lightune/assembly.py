@@ -21,6 +21,7 @@ from lightune.adapters.load import load_adapter
 from lightune.adapters.manifest import BaseModelId, HeadId, Manifest, describe_method, read_manifest
 from lightune.data.load import Splits, load_splits
 from lightune.data.report import add_lengths
+from lightune.engine import token_cache
 from lightune.engine.batches import collate
 from lightune.engine.plan import Plan, default_device, machine_plan, threads_of
 from lightune.engine.prefix import Prefix, find_prefix
@@ -31,6 +32,7 @@ from lightune.methods.beside import modules_beside, train_new_modules
 from lightune.models.catalogue import catalogue
 from lightune.models.load import Base, load
 from lightune.models.naming import understand
+from lightune.nn import losses
 from lightune.predictor import Predictor, pad_id
 from lightune.recipe import Recipe
 from lightune.runs.folder import RunFolder
@@ -135,8 +137,9 @@ def assemble(recipe: Recipe, note: Note) -> Job:
     _tell(splits.notes, note)
     recipe = replace(recipe, train=spec.with_horizon(len(splits.train)))
     state = task.learn(splits.train)
-    _tell(state.get("notes", ()), note)
     base = load(recipe.model, task.head(state), seed=spec.seed)
+    state = task.fit_tokenizer(base.tokenizer, state)
+    _tell(state.get("notes", ()), note)
     _tell(base.notes, note)
     max_length = _max_length(recipe, base, note)
     manifest = _describe(recipe, state, base, max_length)
@@ -144,6 +147,7 @@ def assemble(recipe: Recipe, note: Note) -> Job:
     plan = machine_plan(spec.precision, spec.engine)
     prepared = prepare(base.model, plan, modules_beside(base.model, base.new_modules))
     _tell(prepared.notes, note)
+    _tell(losses.choose(base.model, spec.engine.losses), note)
     job = Job(
         recipe=recipe,
         splits=splits,
@@ -155,13 +159,29 @@ def assemble(recipe: Recipe, note: Note) -> Job:
     for name in ("train", "validation", "test"):
         records = getattr(splits, name)
         if records:
-            examples = job.predictor.encode(records)
+            task.truth(records, state)  # what cannot be scored is said now, not after training
+            examples = _encode(job, name, note)
             lengths, dropped = [len(e) for e in examples], [e.dropped for e in examples]
             add_lengths(splits.report, name, lengths, max_length, dropped)
             job.examples[name] = examples
     with threads_of(plan):
         job.prefix = find_prefix(base.model, job.loss, job.some_batches)
     return job
+
+
+def _encode(job: Job, split: str, note: Note) -> list[Example]:
+    """Tokenise a split, or take it from the cache."""
+    records = getattr(job.splits, split)
+    if job.recipe.train.engine.token_cache == "off":
+        return job.predictor.encode(records)
+    decided_by = {
+        "records": job.splits.report["splits"][split]["sha256"],
+        "task": [type(job.recipe.task).__module__, job.manifest.task],
+        "state": job.predictor.state,
+        "tokenizer": job.manifest.base.tokenizer_sha256,
+        "max_length": job.predictor.max_length,
+    }
+    return token_cache.encoded(lambda: job.predictor.encode(records), decided_by, note)
 
 
 def splits_of(recipe: Recipe) -> Splits:
@@ -202,9 +222,9 @@ def reload(folder: RunFolder, recipe: Recipe, note: Note, force: bool = False) -
         note(f"the run used {plan.device}, which is not here: scores may differ in the last digits")
         plan = machine_plan(engine=recipe.train.engine)
     prepared = prepare(base.model, plan, modules_beside(base.model, base.new_modules))
-    return Predictor(
-        task, manifest.state, base.tokenizer, prepared, manifest.max_length or base.max_length
-    )
+    losses.choose(base.model, recipe.train.engine.losses)
+    state = task.fit_tokenizer(base.tokenizer, manifest.state)
+    return Predictor(task, state, base.tokenizer, prepared, manifest.max_length or base.max_length)
 
 
 def _tell(notes: Sequence[str], note: Note) -> None:

@@ -14,6 +14,7 @@ import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import asdict
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -130,7 +131,7 @@ def _forecast(job: Job, brief: bool = False) -> Forecast:
         masters=job.predictor.prepared.pairs,
         validation=job.examples.get("validation", ()),
         test=job.examples.get("test", ()),
-        predict=job.predictor.predict,
+        predict=partial(job.predictor.predict, purpose="validation"),
         brief=brief,
     )
 
@@ -243,7 +244,7 @@ def _validation(job: Job) -> Callable[[], dict[str, float]] | None:
         return None
 
     def evaluate() -> dict[str, float]:
-        predictions = job.predictor.predict(examples)
+        predictions = job.predictor.predict(examples, purpose="validation")
         scores = job.recipe.task.score(
             predictions, job.splits.validation, job.predictor.state, intervals=False
         )

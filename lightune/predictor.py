@@ -7,16 +7,17 @@ what the reloaded adapter gives.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from torch import Tensor
 
 from lightune.engine.plan import threads_of
 from lightune.engine.prepare import Prepared
+from lightune.evaluate.generate import generate
 from lightune.evaluate.predict import PREDICTION_BATCH, Progress, predict_logits
 from lightune.tasks.base import Scores, Task
-from lightune.types import Example, Prediction, Record
+from lightune.types import Example, Generation, Prediction, Purpose, Record
 
 
 @dataclass(slots=True)
@@ -58,19 +59,62 @@ class Predictor:
             )
 
     def predict(
-        self, examples: Sequence[Example], on_batch: Progress | None = None
+        self,
+        examples: Sequence[Example],
+        on_batch: Progress | None = None,
+        purpose: Purpose = "predict",
     ) -> list[Prediction]:
-        """Return one prediction per example, in order."""
+        """Return one prediction per example, in order.
+
+        Args:
+            on_batch: progress, of answers where any are written.
+            purpose: a task may leave out what takes long where only scores are wanted.
+        """
         if not examples:
             return []
-        indices = [example.index for example in examples]
-        return self.task.decode(self.logits(examples, on_batch), indices, self.state)
+        how = self.task.generation(self.tokenizer, self.state, purpose)
+        # a question without its answer is answered, and has no loss
+        read = [e for e in examples if e.prompt is None or e.target is not None]
+        indices = [example.index for example in read]
+        known: dict[int, Prediction] = {}
+        if read:
+            logits = self.logits(read, None if how else on_batch)
+            known = {p.index: p for p in self.task.decode(logits, indices, self.state)}
+        predictions = [known.get(e.index) or Prediction(e.index, None) for e in examples]
+        return self._answered(predictions, examples, how, on_batch) if how else predictions
+
+    def _answered(
+        self,
+        predictions: Sequence[Prediction],
+        examples: Sequence[Example],
+        how: Generation,
+        on_batch: Progress | None,
+    ) -> list[Prediction]:
+        """Return the predictions with an answer written to each example's prompt."""
+        plan = self.prepared.plan
+        with threads_of(plan):
+            answers = generate(
+                self.prepared.model,
+                examples,
+                how,
+                pad_id=pad_id(self.tokenizer),
+                device=plan.device,
+                on_batch=on_batch,
+            )
+        made = []
+        for prediction, tokens in zip(predictions, answers, strict=True):
+            finished = bool(tokens) and tokens[-1] in how.stop
+            facts = {"new_tokens": len(tokens), "finished": finished}
+            text = self.task.read(tokens, self.tokenizer)
+            measures = {**prediction.measures, **facts}
+            made.append(replace(prediction, value=text, measures=measures))
+        return made
 
     def score(
         self, records: Sequence[Record], on_batch: Progress | None = None, seed: int = 0
     ) -> tuple[Scores, list[Prediction]]:
         """Predict labelled records and compare."""
-        predictions = self.predict(self.encode(records), on_batch)
+        predictions = self.predict(self.encode(records), on_batch, "test")
         return self.task.score(predictions, records, self.state, seed), predictions
 
 

@@ -182,11 +182,9 @@ class Run:
         """Return the text fields that the model, trained as it was, reads."""
         task = self.recipe.task
         more = task.needed_after(self.predictor.state)
-        return [
-            field.name
-            for field in task.fields
-            if field.kind == "text" and (field.needed_to_predict or field.name in more)
-        ]
+        texts = [field for field in task.fields if field.kind == "text"]
+        read = [f.name for f in texts if f.needed_to_predict or f.name in more]
+        return read or [texts[0].name]  # trained on conversations: a text begins one
 
     def _unlabelled(self, records: Sequence[Record]) -> list[Record]:
         """Return the records without their labels: a file to predict may hold unknown ones."""
@@ -277,15 +275,13 @@ def as_json(scores: Scores, records: int) -> dict[str, Any]:
 
 def prediction_row(record: Record, prediction: Prediction) -> dict[str, Any]:
     """Return one line of `predictions.jsonl`, and what `Run.predict` returns."""
-    row: dict[str, Any] = {
-        "prediction": prediction.value,
-        "scores": dict(prediction.scores),
-        "file": record.place.file,
-        "line": record.place.line,
+    row: dict[str, Any] = {"prediction": prediction.value}
+    if prediction.scores:
+        row["scores"] = dict(prediction.scores)
+    row |= {**prediction.measures, "file": record.place.file, "line": record.place.line}
+    return row | {
+        name: record.values[name] for name in ("label", "answer") if name in record.values
     }
-    if "label" in record.values:
-        row["label"] = record.values["label"]
-    return row
 
 
 def _record(item: str | tuple[str, ...], number: int, fields: Sequence[str]) -> Record:

@@ -115,6 +115,11 @@ class Prediction:
     measures: Mapping[str, float] = field(default_factory=dict)
 
 
+Purpose = Literal["validation", "test", "predict"]
+"""What predictions are made for: scores while training, where time counts; scores after it; or
+to be read."""
+
+
 @dataclass(frozen=True, slots=True)
 class Generation:
     """How answers are written.

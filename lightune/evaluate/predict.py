@@ -52,6 +52,10 @@ def predict_logits(
         return torch.empty(0, len(state.get("labels", ())))
     # ties of length are broken by content: `by_length` alone would break them by position
     order = sorted(range(len(examples)), key=lambda i: _content(examples[i]))
+
+    def targets(rows: Sequence[Example], width: int) -> Tensor:
+        return task.targets(rows, state, width)
+
     batches = by_length([len(examples[i]) for i in order], batch_size)
     result: Tensor | None = None
     done = 0
@@ -60,8 +64,15 @@ def predict_logits(
     with evaluating(model), torch.no_grad():
         for positions in batches:
             rows = [order[p] for p in positions]
-            batch = collate([examples[i] for i in rows], pad_id, None, max_length=max_length)
+            known = all(examples[i].target is not None for i in rows)
+            batch = collate(
+                [examples[i] for i in rows],
+                pad_id,
+                targets if known else None,
+                max_length=max_length,
+            )
             batch.inputs = {name: tensor.to(device) for name, tensor in batch.inputs.items()}
+            batch.targets = None if batch.targets is None else batch.targets.to(device)
             logits = task.logits(task.forward(model, batch, state), batch).cpu()
             if result is None:
                 result = torch.empty(len(examples), *logits.shape[1:], dtype=logits.dtype)

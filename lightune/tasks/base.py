@@ -16,7 +16,16 @@ from torch import Tensor, nn
 
 from lightune import registry
 from lightune.settings import Settings
-from lightune.types import Batch, Example, Generation, HeadSpec, Prediction, Record, Score
+from lightune.types import (
+    Batch,
+    Example,
+    Generation,
+    HeadSpec,
+    Prediction,
+    Purpose,
+    Record,
+    Score,
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -154,12 +163,10 @@ class Task(Settings, ABC):
     ) -> list[Prediction]:
         """Turn the logits of some examples into predictions."""
 
-    def generation(self, tokenizer: Any, state: dict[str, Any], scoring: bool) -> Generation | None:
-        """Return how an answer is written after each `Example.prompt`; None where none is.
-
-        Args:
-            scoring: the answers are to be scored in the middle of a training, where time counts.
-        """
+    def generation(
+        self, tokenizer: Any, state: dict[str, Any], purpose: Purpose
+    ) -> Generation | None:
+        """Return how an answer is written after each `Example.prompt`; None where none is."""
         return None
 
     def read(self, tokens: Sequence[int], tokenizer: Any) -> str:

@@ -1,0 +1,55 @@
+"""Examples with prompts -> the tokens that the model writes behind each, in batches by length.
+
+Invariants: results are in the order of `examples`; prompts of one batch are padded on the left, so
+            that all go on at the same place. Dropout is off, and every module's mode is as before.
+Not here:   the decoding itself (`models/generation.py`), tokens to text (the task's `read`).
+"""
+
+from collections.abc import Callable, Sequence
+
+import torch
+from torch import nn
+
+from lightune.engine.batches import by_length, collate
+from lightune.evaluate.predict import evaluating
+from lightune.models.generation import write_greedily
+from lightune.types import Example, Generation
+
+GENERATION_BATCH = 32
+"""Prompts in a batch; fixed, so that a file's answers never depend on a setting."""
+
+
+def generate(
+    model: nn.Module,
+    examples: Sequence[Example],
+    how: Generation,
+    *,
+    pad_id: int,
+    batch_size: int = GENERATION_BATCH,
+    device: torch.device | str = "cpu",
+    on_batch: Callable[[int, int], None] | None = None,
+) -> list[list[int]]:
+    """Return the new tokens of every example, the one that ends an answer included.
+
+    Args:
+        examples: each with a `prompt`.
+        on_batch: called with the number of examples done and of all.
+    """
+    prompts = [
+        Example(i, {"input_ids": list(example.prompt or ())}) for i, example in enumerate(examples)
+    ]
+    # ties of length are broken by content, so that a shuffled file makes the same batches
+    order = sorted(range(len(prompts)), key=lambda i: tuple(prompts[i].inputs["input_ids"]))
+    answers: list[list[int]] = [[] for _ in prompts]
+    done = 0
+    with evaluating(model):
+        for positions in by_length([len(prompts[i]) for i in order], batch_size):
+            rows = [order[p] for p in positions]
+            batch = collate([prompts[i] for i in rows], pad_id, None, multiple=1, side="left")
+            inputs = {name: tensor.to(device) for name, tensor in batch.inputs.items()}
+            for row, tokens in zip(rows, write_greedily(model, inputs, how, pad_id), strict=True):
+                answers[row] = tokens
+            done += len(rows)
+            if on_batch:
+                on_batch(done, len(examples))
+    return answers
