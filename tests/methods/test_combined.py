@@ -17,7 +17,7 @@ from lightune.settings import parse
 
 SETTINGS = [
     {"methods": ["norm_tuning", {"name": "lora", "rank": 2}]},
-    {"methods": ["prompt_tuning", "bitfit"]},
+    {"methods": ["prompt_tuning", "norm_tuning"]},
 ]
 ROWS = [[5, 9, 13, 21, 7, 3], [8, 6, 30, 2, 11, 4]]
 
