@@ -18,11 +18,14 @@ Paper:      Houlsby et al. 2019, "Parameter-Efficient Transfer Learning for NLP"
                 h <- MLP(x) + s f(x)      s = 4
 Departs:    f has its input before the dropout of the sub-layer's output, the papers after it; in
             evaluation there is no difference. The norms stay frozen (Houlsby trains them too:
-            combine with `norm_tuning`). Pfeiffer's placement is that of AdapterHub's `seq_bn`.
+            combine with `norm_tuning`). A frozen pooler between the blocks and a new head gets an
+            adapter of its own (`pooler`), as without it the score falls. Pfeiffer's placement is
+            that of AdapterHub's `seq_bn`.
 Start:      W_up zero: the model starts as the base exactly. `start: bert` is AdapterHub's.
 Cost:       2 * width * inner + width + inner trained weights for each adapter (and 1 or `width`
             for a learned scale): one in a block, with `houlsby` two, in the decoder of an
-            encoder–decoder with `cross_attention` three. They stay at prediction: no merging.
+            encoder–decoder with `cross_attention` three; and one behind a pooler. They stay at
+            prediction: nothing can be merged.
 Errors:     `MethodError` where a block has no such parts.
 Not here:   the layers and their backward pass (`nn/bottleneck.py`).
 """
@@ -46,7 +49,7 @@ from lightune.nn.bottleneck import (
     behind_block,
 )
 from lightune.nn.roles import Block, find_roles
-from lightune.nn.surgery import Surgery
+from lightune.nn.surgery import ALL_LINEAR, Surgery, find_linears, shape
 
 INSIDE = "bottleneck"
 """Name of the adapter inside the layer or block that has it."""
@@ -82,6 +85,8 @@ class BottleneckAdapter(Method):
     parallel_input: Literal["mlp", "residual"] = "mlp"
     """With `parallel`, f reads what the MLP reads (He et al.) or, as in AdapterHub, what the
     residual carries: they differ where a norm comes before the MLP."""
+    pooler: bool = True
+    """An adapter behind a pooler too, where a frozen one stands between the blocks and the head."""
 
     def inner(self, width: int) -> int:
         """Return the bottleneck's width in a block of `width`, at least 1."""
@@ -89,16 +94,23 @@ class BottleneckAdapter(Method):
 
     def attach(self, model: nn.Module) -> Attachment:
         blocks = find_roles(model).blocks
+        poolers = _poolers(model, blocks) if self.pooler else {}
         surgery = Surgery(model)
-        trainable: dict[str, nn.Parameter] = {}
+        adapters: dict[str, Bottleneck] = {}
         try:
             for block in blocks:
-                for path, adapter in self._enter(model, surgery, block).items():
-                    for name, parameter in adapter.named_parameters():
-                        trainable[f"{path}.{INSIDE}.{name}"] = parameter
+                adapters |= self._enter(model, surgery, block)
         except MethodError:
             surgery.undo()
             raise
+        for path, base in poolers.items():
+            adapters[path] = self._adapter(shape(base)[1], base)
+            surgery.replace(path, BottleneckLinear(base, adapters[path]))
+        trainable = {
+            f"{path}.{INSIDE}.{name}": parameter
+            for path, adapter in adapters.items()
+            for name, parameter in adapter.named_parameters()
+        }
         return Attachment(surgery, trainable, "tensors")
 
     def _enter(self, model: nn.Module, surgery: Surgery, block: Block) -> dict[str, Bottleneck]:
@@ -110,7 +122,7 @@ class BottleneckAdapter(Method):
             entered = {}
             for path in outputs:
                 base = model.get_submodule(path)
-                entered[path] = self._adapter(block, base)
+                entered[path] = self._adapter(block.width, base)
                 surgery.replace(path, BottleneckLinear(base, entered[path]))
             return entered
         if self.placement == "parallel":
@@ -118,7 +130,7 @@ class BottleneckAdapter(Method):
         if block.placement == "post":
             path = _norm(model, block)
             norm = model.get_submodule(path)
-            adapter = self._adapter(block, norm)
+            adapter = self._adapter(block.width, norm)
             surgery.replace(path, BottleneckNorm(norm, adapter))
             return {path: adapter}
         whole = model.get_submodule(block.path)
@@ -128,7 +140,7 @@ class BottleneckAdapter(Method):
                 found="attached twice" if isinstance(whole.bottleneck, Bottleneck) else "",
                 mend="detach the first one, or `placement: houlsby`",
             )
-        adapter = self._adapter(block, whole)
+        adapter = self._adapter(block.width, whole)
         adapter.train(whole.training)
         whole.add_module(INSIDE, adapter)
         surgery.remember(lambda: delattr(whole, INSIDE))
@@ -144,20 +156,27 @@ class BottleneckAdapter(Method):
         slot, path = Slot(), block.mlp.output
         surgery.replace(tapped, Tap(model.get_submodule(tapped), slot))
         base = model.get_submodule(path)
-        adapter = self._adapter(block, base)
+        adapter = self._adapter(block.width, base)
         surgery.replace(path, ParallelLinear(base, adapter, slot))
         return {path: adapter}
 
-    def _adapter(self, block: Block, beside: nn.Module) -> Bottleneck:
+    def _adapter(self, width: int, beside: nn.Module) -> Bottleneck:
         return Bottleneck(
-            block.width,
-            self.inner(block.width),
+            width,
+            self.inner(width),
             self.activation,
             self.scale,
             self.start,
             self.dropout,
             device=next(beside.parameters()).device,
         )
+
+
+def _poolers(model: nn.Module, blocks: tuple[Block, ...]) -> dict[str, nn.Module]:
+    """Return `{path: layer}` of the backbone's frozen linear layers behind its blocks."""
+    inside = tuple(f"{block.path}." for block in blocks)
+    every = find_linears(model, ALL_LINEAR)
+    return {path: layer for path, layer in every.items() if not path.startswith(inside)}
 
 
 def _norm(model: nn.Module, block: Block) -> str:

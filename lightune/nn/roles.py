@@ -161,25 +161,23 @@ def find_roles(model: Any) -> Roles:
     )
 
 
-def is_linear(module: nn.Module | None) -> bool:
+def unwrapped(module: nn.Module) -> nn.Module:
+    """Return the layer inside a method's wrappers, or the layer itself."""
+    while isinstance(inner := getattr(module, "base", None), nn.Module):
+        module = inner
+    return module
+
+
+def is_linear(module: nn.Module) -> bool:
     """Say whether a module is a linear layer, or a method's wrapper around one."""
-    return isinstance(module, LINEAR_TYPES) or (
-        isinstance(inner := getattr(module, "base", None), nn.Module) and is_linear(inner)
-    )
-
-
-def unwrapped(linear: nn.Module) -> nn.Module:
-    """Return the linear layer inside a method's wrapper, or the layer itself."""
-    while not isinstance(linear, LINEAR_TYPES):
-        linear = linear.base  # type: ignore[assignment]
-    return linear
+    return isinstance(unwrapped(module), LINEAR_TYPES)
 
 
 def _walk(module: nn.Module, path: str) -> Iterator[tuple[str, nn.Module]]:
-    """Yield (path, module) of everything below `module`, not looking into linear layers."""
+    """Yield (path, module) of everything below `module`, not looking into layers or wrappers."""
     for name, child in module.named_children():
         yield f"{path}.{name}", child
-        if not is_linear(child):
+        if unwrapped(child) is child and not is_linear(child):
             yield from _walk(child, f"{path}.{name}")
 
 
@@ -330,7 +328,7 @@ def _norms(
 
 
 def _is_norm(path: str, module: nn.Module, width: int) -> bool:
-    weight = module._parameters.get("weight")
+    weight = unwrapped(module)._parameters.get("weight")
     return (
         weight is not None
         and tuple(weight.shape) == (width,)
