@@ -55,7 +55,7 @@ class Prefix:
         """Put the model into train mode, and what is in front into evaluation mode."""
         model.train()
         for module in self.front:
-            module.training = False
+            module.eval()
 
     @torch.no_grad()
     def states(self, run: Callable[[], object]) -> Tensor:
