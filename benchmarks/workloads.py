@@ -189,6 +189,7 @@ def job(load: Workload, kind: str, plain: bool, seed: int, work: Path) -> dict[s
         "folder": model_folder(load.model),
         "train": str(train),
         "test": str(test),
+        "few": str(_head(Path(test), load.batch, work)),
         "score": kind == "score",
         "warm": WARM_STEPS if kind == "speed" else 0,
         "seed": seed,
