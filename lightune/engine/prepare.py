@@ -93,13 +93,11 @@ def _choose_attention(prepared: Prepared) -> None:
     model, wanted = prepared.model, prepared.plan.attention
     if wanted == "off" or not isinstance(model, PreTrainedModel):
         return
-    own = model.config._attn_implementation
+    own = attention.in_use(model)
     before = _probe(model)
-    attention.register()
     with quiet_warnings():
         try:
-            model.set_attn_implementation(wanted)
-            taken = model.config._attn_implementation == wanted
+            taken = attention.use(model, wanted)
             after = _probe(model) if taken else None
         except (ValueError, ModelError):
             taken = False
@@ -107,7 +105,7 @@ def _choose_attention(prepared: Prepared) -> None:
         taken = bool((after - before).abs().max() <= PROBE_TOLERANCE * before.abs().max())
     if not taken:
         with quiet_warnings():
-            model.set_attn_implementation(own)
+            attention.use(model, own)
         prepared.plan = prepared.plan.model_copy(update={"attention": "off"})
         prepared.notes.append(
             f"{type(model).__name__} does not take the attention {wanted!r}; it keeps its own"

@@ -10,9 +10,11 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, ClassVar, Literal, Self
 
+import torch
 from torch import Tensor, nn
 
 from lightune import registry
+from lightune.errors import MethodError
 from lightune.nn.surgery import Surgery
 from lightune.settings import Settings
 
@@ -33,6 +35,28 @@ class Packed:
     paths: tuple[str, ...]
     pack: Callable[..., Tensor]
     unpack: Callable[[Tensor], Sequence[Tensor]]
+
+
+def made_by(network: nn.Module, path: str) -> Packed:
+    """Return how what a network makes is saved in place of its own weights, for good.
+
+    Args:
+        network: at `path` in the model; `network()` gives the tensor.
+    """
+    inside = [name for name, _ in network.named_parameters()]
+
+    def make(*tensors: Tensor) -> Tensor:
+        with torch.no_grad():
+            return torch.func.functional_call(network, dict(zip(inside, tensors, strict=True)), ())
+
+    def unmake(tensor: Tensor) -> Sequence[Tensor]:
+        raise MethodError(
+            "what a network has made does not tell the network",
+            found=f"weights of {path}",
+            mend="load it with the method's `loaded()`",
+        )
+
+    return Packed(tuple(f"{path}.{name}" for name in inside), make, unmake)
 
 
 class Attachment:
@@ -81,17 +105,16 @@ class Attachment:
             trained: values of the trained tensors by path.
         """
         values = {**self.constants, **trained}
-        if self.layout != "peft":
-            return values
+        names = self.peft_names if self.layout == "peft" else {}
         inside = {path for packed in self.packed.values() for path in packed.paths}
-        named = {self.peft_names.get(p, p): t for p, t in values.items() if p not in inside}
+        named = {names.get(p, p): t for p, t in values.items() if p not in inside}
         for name, packed in self.packed.items():
             named[name] = packed.pack(*(values[path] for path in packed.paths))
         return named
 
     def from_file(self, name: str, tensor: Tensor) -> dict[str, Tensor]:
         """Return `{path in the model: tensor}` of what one tensor of the file holds."""
-        if self.layout == "peft" and name in self.packed:
+        if name in self.packed:
             packed = self.packed[name]
             return dict(zip(packed.paths, packed.unpack(tensor), strict=True))
         paths = {new: old for old, new in self.peft_names.items()} if self.layout == "peft" else {}

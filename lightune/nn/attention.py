@@ -1,4 +1,5 @@
-"""Attention as plain products, registered with Transformers under the name `lightune`.
+"""Attention as plain products, registered with Transformers under the name `lightune`, and
+attention with trained keys and values in front, around this kernel or PyTorch's.
 
     P = softmax(scale * Q K^T + mask)      O = dropout(P) V
 
@@ -9,6 +10,9 @@ Why:        on CPUs with bfloat16 units, PyTorch's fused attention in bfloat16 i
             only P is kept for the backward pass; long inputs keep nothing and form P again.
 Masks:      Transformers makes the additive mask (its `eager_mask`), registered under the same
             name; without that no mask at all would be passed.
+Prefixes:   a module that holds a prefix (`SLOT`) gets its keys and values prepended; mask and
+            position bias are padded with zeros, so that every query sees it, causal or not. These
+            kernels have names of their own, and models without a prefix never run their code.
 Dropout:    by `nn/dropout.py`, so it costs one multiplication.
 Errors:     none of its own; models that do not take a registered attention (DeBERTa) keep theirs.
 Not here:   the choice between this and PyTorch's `sdpa` (`engine/plan.py`).
@@ -16,11 +20,13 @@ Not here:   the choice between this and PyTorch's `sdpa` (`engine/plan.py`).
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 import torch
 from torch import Tensor, nn
-from transformers import AttentionInterface, AttentionMaskInterface
+from transformers import AttentionInterface, AttentionMaskInterface, PreTrainedModel
+from transformers.integrations.sdpa_attention import sdpa_attention_forward
 from transformers.masking_utils import eager_mask
 
 from lightune.errors import ModelError
@@ -172,7 +178,81 @@ def _by_autograd(
     return torch.matmul(p if factors is None else p * factors, v).transpose(1, 2)
 
 
+SLOT = "lightune_prefix"
+"""Attribute of an attention module: a function (key, value) -> prefix keys and values, each
+`[key heads, length, width]`, or None for no prefix."""
+
+PREFIXED = {NAME: "lightune_prefix", "sdpa": "lightune_prefix_sdpa"}
+"""`{kernel: the same with prefixes}`."""
+
+
+def _with_prefix(kernel: Callable[..., tuple[Tensor, Any]]) -> Callable[..., tuple[Tensor, Any]]:
+    """Return `kernel` as a kernel that prepends a module's prefix."""
+
+    def prefixed(
+        module: nn.Module,
+        query: Tensor,
+        key: Tensor,
+        value: Tensor,
+        attention_mask: Tensor | None,
+        position_bias: Tensor | None = None,
+        **arguments: Any,
+    ) -> tuple[Tensor, Any]:
+        slot = vars(module).get(SLOT)
+        prefix = slot(key, value) if slot else None
+        if prefix is not None:
+            keys, length = key.shape[2], prefix[0].shape[1]
+            key, value = (
+                torch.cat([p.to(t.dtype).expand(len(t), -1, -1, -1), t], dim=2)
+                for p, t in zip(prefix, (key, value), strict=True)
+            )
+            if attention_mask is not None:
+                visible = 1 if attention_mask.dtype is torch.bool else 0
+                attention_mask = nn.functional.pad(
+                    attention_mask[..., :keys], (length, 0), value=visible
+                )
+            if position_bias is not None:
+                position_bias = nn.functional.pad(position_bias[..., :keys], (length, 0))
+        if position_bias is not None:
+            arguments["position_bias"] = position_bias
+        return kernel(module, query, key, value, attention_mask, **arguments)
+
+    return prefixed
+
+
 def register() -> None:
-    """Make `lightune` known to Transformers, with its mask function. Calling it again is free."""
+    """Make the kernels known to Transformers, each with its mask function. Calling it again is
+    free.
+
+    The mask is always written out where tokens do not see all others: with a prefix, a kernel's
+    own idea of "causal" would be off by the prefix's length.
+    """
+    kernels = {NAME: attention, "sdpa": sdpa_attention_forward}
     AttentionInterface.register(NAME, attention)
     AttentionMaskInterface.register(NAME, eager_mask)
+    for name, kernel in kernels.items():
+        AttentionInterface.register(PREFIXED[name], _with_prefix(kernel))
+        AttentionMaskInterface.register(PREFIXED[name], eager_mask)
+
+
+def has_prefix(model: nn.Module) -> bool:
+    """Whether any attention of the model holds a prefix."""
+    return any(SLOT in vars(module) for module in model.modules())
+
+
+def use(model: PreTrainedModel, kernel: str) -> bool:
+    """Give the model a kernel, with prefixes where it holds any; return whether it took it.
+
+    With prefixes, a model's own eager attention becomes `lightune`, which computes the same.
+    """
+    register()
+    name = PREFIXED.get(kernel, PREFIXED[NAME]) if has_prefix(model) else kernel
+    model.set_attn_implementation(name)
+    return model.config._attn_implementation == name
+
+
+def in_use(model: PreTrainedModel) -> str:
+    """Return the name of the model's kernel, whether or not prefixes are around it."""
+    name = str(model.config._attn_implementation)
+    plain = {prefixed: kernel for kernel, prefixed in PREFIXED.items()}
+    return plain.get(name, name)

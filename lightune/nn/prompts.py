@@ -98,8 +98,13 @@ def reader(model: Any, method: str) -> Reader:
         path=next(path for path, module in model.named_modules() if module is stack),
         words=stack.get_input_embeddings(),
         outer=outer,
-        causal=any(getattr(module, "is_causal", False) is True for module in stack.modules()),
+        causal=is_causal(stack),
     )
+
+
+def is_causal(stack: nn.Module) -> bool:
+    """Whether each token of a stack sees only what comes before it."""
+    return any(getattr(module, "is_causal", False) is True for module in stack.modules())
 
 
 @torch.no_grad()
