@@ -17,7 +17,7 @@ from lightune.adapters import save
 from lightune.adapters.load import load_adapter
 from lightune.adapters.manifest import BaseModelId, HeadId, Manifest, describe_method
 from lightune.adapters.save import save_adapter
-from lightune.errors import AdapterError, ResourceError
+from lightune.errors import AdapterError, MethodError, ResourceError
 from lightune.methods.base import Attachment, methods
 from lightune.methods.beside import train_new_modules
 from lightune.methods.full import Full
@@ -210,7 +210,10 @@ def test_a_fresh_process_gives_the_same_logits_bit_for_bit(tmp_path):
     for family in FAMILIES:
         for name, method in methods().items():
             model = build(family)
-            parts = tune(model, method())
+            try:
+                parts = tune(model, method())
+            except MethodError:
+                continue  # what goes with what is the capability table's to say
             save_adapter(folders / f"{family}-{name}", model, parts, manifest_of(method()))
             expected[f"{family}-{name}"] = logits(model)
     results = tmp_path / "results.safetensors"
