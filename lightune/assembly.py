@@ -17,6 +17,8 @@ from typing import Any
 import torch
 from torch import nn
 
+from lightune.adapters import peft_folder
+from lightune.adapters.files import MANIFEST
 from lightune.adapters.load import load_adapter
 from lightune.adapters.manifest import BaseModelId, HeadId, Manifest, describe_method, read_manifest
 from lightune.data.load import Splits, load_splits
@@ -36,7 +38,9 @@ from lightune.nn import losses
 from lightune.predictor import Predictor, pad_id
 from lightune.recipe import Recipe
 from lightune.runs.folder import RunFolder
+from lightune.train.batch_fit import with_fitting_batch
 from lightune.train.loop import to_device
+from lightune.train.memory import collector_off, give_back
 from lightune.types import Batch, Example
 
 LONGEST_BY_DEFAULT = 512
@@ -146,6 +150,7 @@ def assemble(recipe: Recipe, note: Note) -> Job:
     attachments = _attach(recipe, base, manifest)
     plan = machine_plan(spec.precision, spec.engine)
     prepared = prepare(base.model, plan, modules_beside(base.model, base.new_modules))
+    give_back()
     _tell(prepared.notes, note)
     _tell(losses.choose(base.model, spec.engine.losses), note)
     job = Job(
@@ -160,12 +165,21 @@ def assemble(recipe: Recipe, note: Note) -> Job:
         records = getattr(splits, name)
         if records:
             task.truth(records, state)  # what cannot be scored is said now, not after training
-            examples = _encode(job, name, note)
+            with collector_off():
+                examples = _encode(job, name, note)
             lengths, dropped = [len(e) for e in examples], [e.dropped for e in examples]
             add_lengths(splits.report, name, lengths, max_length, dropped)
             job.examples[name] = examples
     with threads_of(plan):
         job.prefix = find_prefix(base.model, job.loss, job.some_batches)
+    if spec.batch_size == "auto":
+        fitted = with_fitting_batch(**job.loop_arguments(), masters=prepared.pairs)
+        part = fitted.engine.micro_batch
+        job.recipe = replace(job.recipe, train=fitted)
+        note(
+            f"batches of {fitted.rows} examples, "
+            + (f"computed {part} at a time to fit into memory" if part else "which fit into memory")
+        )
     return job
 
 
@@ -191,15 +205,16 @@ def splits_of(recipe: Recipe) -> Splits:
         DataError: the data cannot be read, or cannot train this task.
     """
     task, spec = recipe.task, recipe.train
-    return load_splits(
-        recipe.data,
-        task.fields,
-        task.columns(),
-        seed=spec.seed,
-        want_validation=spec.evaluation.needs_records,
-        multi_label=task.several_labels(),
-        check=task.check,
-    )
+    with collector_off():
+        return load_splits(
+            recipe.data,
+            task.fields,
+            task.columns(),
+            seed=spec.seed,
+            want_validation=spec.evaluation.needs_records,
+            multi_label=task.several_labels(),
+            check=task.check,
+        )
 
 
 def reload(folder: RunFolder, recipe: Recipe, note: Note, force: bool = False) -> Predictor:
@@ -314,15 +329,18 @@ def _attach(recipe: Recipe, base: Base, manifest: Manifest) -> list[Attachment]:
     """Attach the method and the modules beside it, anew or from an earlier run."""
     start = recipe.train.from_run
     if start is not None:
-        return _attach_from(Path(start), base, manifest)
+        return _attach_from(Path(start), recipe, base, manifest)
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(recipe.train.seed)
         beside = train_new_modules(base.model, base.new_modules)
         return [recipe.method.with_tokenizer(base.tokenizer).attach(base.model), beside]
 
 
-def _attach_from(start: Path, base: Base, manifest: Manifest) -> list[Attachment]:
+def _attach_from(start: Path, recipe: Recipe, base: Base, manifest: Manifest) -> list[Attachment]:
     folder = start / "adapter" if (start / "adapter").is_dir() else start
+    if peft_folder.is_one(folder) and not (folder / MANIFEST).exists():
+        method = recipe.method.with_tokenizer(base.tokenizer)
+        return load_adapter(folder, base.model, None, method=method)[0]
     earlier = read_manifest(folder)
     differences = [
         f"{what} was {old}, and the recipe says {new}"

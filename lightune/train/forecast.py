@@ -97,15 +97,15 @@ def forecast(
         predict: what scores them, but for comparing with the truth; None leaves scoring out.
         brief: measure less, for a forecast beside the training itself.
     """
-    before = _peak_mb(plan.device)
+    before = peak_mb(plan.device)
     steps = planned_steps(len(train), spec)
     batches = _batches(train, spec, steps)
     shapes = [shape_of(train, batch) for batch in batches]
     example_of = dict(zip(shapes, batches, strict=True))
     step = Step(model, task, task_state, train, trainable, collate, masters, plan)
     shown, rounds = (3, 1) if brief else (SHAPES, ROUNDS)
-    with _as_in_training(model, spec, plan, set_mode):
-        _reset_peak(plan.device)
+    with as_in_training(model, spec, plan, set_mode):
+        restart_peak(plan.device)
         chosen = representative(shapes, shown)
         training = _measured(lambda s: step(example_of[s]), chosen, rounds, plan)
         optimizer_s = _optimizer_seconds(trainable, spec, plan)
@@ -114,7 +114,7 @@ def forecast(
             for name, examples in (("validation", validation), ("test", test))
             if examples and predict
         }
-        peak = _peak_mb(plan.device)
+        peak = peak_mb(plan.device)
     count = sum(weight.numel() for weight in trainable.values())
     scorings = _scorings(len(train), spec, steps) if validation else 0
     kept = BEST_BYTES * count if scorings and spec.evaluation.best else 0
@@ -159,7 +159,7 @@ class Step:
 
 
 @contextmanager
-def _as_in_training(
+def as_in_training(
     model: nn.Module, spec: TrainSpec, plan: Plan, set_mode: Callable[[nn.Module], Any]
 ) -> Iterator[None]:
     """Put the model into train mode with the run's dropout; everything as before afterwards."""
@@ -270,14 +270,16 @@ def _optimizer_seconds(trainable: Mapping[str, nn.Parameter], spec: TrainSpec, p
     return sum(times[1:]) / len(times[1:]) * whole / size
 
 
-def _reset_peak(device: str) -> None:
+def restart_peak(device: str) -> None:
+    """Let `peak_mb` count from now."""
     if device.startswith("cuda"):
         torch.cuda.reset_peak_memory_stats()
     else:
         reset_peak()
 
 
-def _peak_mb(device: str) -> float:
+def peak_mb(device: str) -> float:
+    """Return the most memory held on the device; on the CPU, by this process."""
     if device.startswith("cuda"):
         return torch.cuda.max_memory_allocated() / 1e6
     return peak_rss_mb()

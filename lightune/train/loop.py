@@ -205,7 +205,7 @@ def fit(
 def planned_steps(examples: int, spec: TrainSpec) -> int:
     """Return the optimiser steps of a whole run: `epochs` of them, at most `max_steps`."""
     spec = spec.with_horizon(examples)
-    per_epoch = math.ceil(math.ceil(examples / spec.batch_size) / spec.optimizer.accumulate)
+    per_epoch = math.ceil(math.ceil(examples / spec.rows) / spec.optimizer.accumulate)
     by_epochs = math.inf if spec.epochs is None else math.ceil(spec.epochs * per_epoch - 1e-9)
     return int(min(by_epochs, spec.max_steps or math.inf))
 
@@ -214,9 +214,13 @@ def epoch_steps(train: Sequence[Example], spec: TrainSpec, epoch: int) -> list[l
     """Return, for each optimiser step of an epoch, its batches as lists of positions in `train`."""
     order = "random" if spec.engine.batches == "random" else "by_length"
     lengths = [len(example) for example in train]
-    batches = epoch_batches(lengths, spec.batch_size, spec.seed, epoch, order=order)
-    size = spec.optimizer.accumulate
-    return [batches[i : i + size] for i in range(0, len(batches), size)]
+    batches = epoch_batches(lengths, spec.rows, spec.seed, epoch, order=order)
+    size, part = spec.optimizer.accumulate, spec.engine.micro_batch or spec.rows
+    steps = [batches[i : i + size] for i in range(0, len(batches), size)]
+    return [
+        [batch[i : i + part] for batch in step for i in range(0, len(batch), part)]
+        for step in steps
+    ]
 
 
 def advance(state: LoopState, steps_in_epoch: int, overflow: bool) -> None:

@@ -35,6 +35,9 @@ MOST_EPOCHS = 15
 ENOUGH_RECORDS = 200_000
 """Many records are passed over less often, down to once, when so many were shown in all."""
 
+DEFAULT_ROWS = 16
+"""Examples in a batch, unless the user says otherwise."""
+
 Share = Annotated[float, Field(ge=0, lt=1)]
 """A part of the whole run."""
 
@@ -100,8 +103,9 @@ class TrainSpec(Settings):
     (up to 15, for 400 optimiser steps) and fewer for many (down to 1, for 200,000 records)."""
     max_steps: PositiveInt | None = None
     """End after so many optimiser steps; with epochs given as well, whichever is reached first."""
-    batch_size: PositiveInt = 16
-    """Examples in a batch."""
+    batch_size: PositiveInt | Literal["auto"] = 16
+    """Examples in a batch. `auto` takes 16, and where they do not fit into memory at once computes
+    them in parts (`train.engine.micro_batch`); the run's recipe has what was chosen."""
     learning_rate: PositiveFloat | None = None
     """Peak learning rate; null takes the method's own (`lightune methods show NAME`)."""
     max_length: PositiveInt | None = None
@@ -132,12 +136,17 @@ class TrainSpec(Settings):
         nested = ("optimizer", "evaluation", "engine")
         return {k: v for k, v in values.items() if v is not None or k not in nested}
 
+    @property
+    def rows(self) -> int:
+        """Examples in a batch, whatever parts it is computed in."""
+        return DEFAULT_ROWS if self.batch_size == "auto" else self.batch_size
+
     def with_horizon(self, records: int) -> "TrainSpec":
         """Return these settings with `epochs` chosen by the number of training records, where
         neither epochs nor steps are given."""
         if self.epochs is not None or self.max_steps is not None or not records:
             return self
-        step_records = self.batch_size * self.optimizer.accumulate
+        step_records = self.rows * self.optimizer.accumulate
         for_few = min(MOST_EPOCHS, round(ENOUGH_STEPS * step_records / records))
         for_many = max(1, round(ENOUGH_RECORDS / records))
         epochs = max(for_few, min(DEFAULT_EPOCHS, for_many))
