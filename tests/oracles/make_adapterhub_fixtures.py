@@ -88,7 +88,6 @@ FAMILIES = {
             "num_decoder_layers": 2,
             "num_heads": 2,
             "decoder_start_token_id": 0,
-            "tie_word_embeddings": False,
         },
     ),
     "bart": ("BartForSequenceClassification", BART),
