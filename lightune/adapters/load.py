@@ -5,7 +5,8 @@ header, then the values. Whatever fails, the model is left as it was.
 Not here: folders without a manifest (`peft_folder.py`).
 """
 
-from collections.abc import Mapping, Sequence
+import warnings
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
 import torch
@@ -22,6 +23,7 @@ from lightune.adapters.files import (
 )
 from lightune.adapters.manifest import Manifest, read_manifest
 from lightune.adapters.merge import merged_state, without_aliases
+from lightune.adapters.peft_names import plain
 from lightune.adapters.save import name_in_file
 from lightune.adapters.tensors import check_shapes, header, tensors
 from lightune.errors import AdapterError
@@ -31,16 +33,24 @@ from lightune.settings import parse
 
 
 def load_adapter(
-    folder: Path, model: nn.Module, base_hash: str | None, force: bool = False
+    folder: Path,
+    model: nn.Module,
+    base_hash: str | None,
+    force: bool = False,
+    note: Callable[[str], None] = warnings.warn,
+    method: Method | None = None,
 ) -> tuple[list[Attachment], Manifest]:
     """Attach a saved adapter to its base model.
 
     Args:
-        folder: what `save_adapter` wrote, or a LoRA folder that PEFT wrote.
+        folder: what `save_adapter` wrote, or a folder that PEFT wrote.
         model: the base model, frozen, with an output layer of the adapter's labels.
         base_hash: hash of the model's base tensors; None is accepted only where the folder
             holds no hash.
         force: load onto another base of the same shape, or without the manifest. For experts.
+        note: takes each sentence that the user should read.
+        method: attach this instead of the one that a folder of PEFT's describes; it must compute
+            the same, and have the same tensors.
 
     Returns:
         The attachments in order (the method's, then the modules beside it), and the manifest. For
@@ -58,13 +68,19 @@ def load_adapter(
             mend="model.requires_grad_(False)",
         )
     if not (folder / MANIFEST).exists() and peft_folder.is_one(folder):
-        manifest = peft_folder.describe(folder, model, force)
+        described = peft_folder.describe(folder, model, force)
+        manifest, names = described.manifest, described.names
+        for sentence in described.notes:
+            note(sentence)
     else:
-        manifest = read_manifest(folder)
+        manifest, names = read_manifest(folder), None
     _check_files(folder, manifest)
     if not force:
         _check_base(folder, manifest, base_hash)
-    method = _method(folder, manifest)
+    saved = _method(folder, manifest)
+    if method is not None:
+        _check_same(folder, method, saved)
+    method = method or saved
     weights = weights_file(folder, MODEL_WEIGHTS if manifest.layout == "model" else ADAPTER_WEIGHTS)
     if (folder / MANIFEST).exists() and weights.name not in manifest.files:
         raise AdapterError(
@@ -80,7 +96,7 @@ def load_adapter(
         if manifest.layout == "model":
             _fill_model(weights, model, attachments)
         else:
-            _fill(weights, attachments)
+            _fill(weights, attachments, names)
     except BaseException:
         for part in attachments:  # the method came last
             part.detach()
@@ -129,8 +145,33 @@ def _method(folder: Path, manifest: Manifest) -> Method:
     return parse(known[name], settings, f"{folder / MANIFEST}: method")
 
 
-def _fill(path: Path, attachments: Sequence[Attachment]) -> None:
-    """Fill the attachments' tensors from an adapter file."""
+def _check_same(folder: Path, method: Method, saved: Method) -> None:
+    """Refuse a method that would compute something else from the same tensors."""
+    ours, theirs = method.model_dump(), saved.model_dump()
+    decide = [key for key in ("rank", "alpha", "rank_stabilized") if key in theirs]
+    different = [
+        f"{key} was {theirs[key]}, and the recipe says {ours.get(key)}"
+        for key in decide
+        if ours.get(key) != theirs[key]
+    ]
+    if method.name != saved.name:
+        different.insert(0, f"method was {saved.name}, and the recipe says {method.name}")
+    if different:
+        raise AdapterError(
+            f"{folder} cannot be trained on with this recipe",
+            found="; ".join(different),
+            mend="give the recipe the settings of the folder",
+        )
+
+
+def _fill(
+    path: Path, attachments: Sequence[Attachment], names: Mapping[str, str] | None = None
+) -> None:
+    """Fill the attachments' tensors from an adapter file.
+
+    Args:
+        names: `{name without PEFT's prefix: name in the file}` where they are not ours.
+    """
     expected: dict[str, tuple[int, ...]] = {}
     owners: dict[str, Attachment] = {}
     with torch.no_grad():
@@ -138,8 +179,14 @@ def _fill(path: Path, attachments: Sequence[Attachment]) -> None:
             for name, tensor in part.to_file(part.trainable).items():
                 owners[name] = part
                 expected[name_in_file(attachments, name)] = tuple(tensor.shape)
-        check_shapes(path, header(path), expected)
-        for name, tensor in tensors(path, {n: name_in_file(attachments, n) for n in owners}):
+        file_names = {name: name for name in expected}
+        if names is not None:
+            file_names = {name: names.get(plain(name), name) for name in expected}
+        ours = {file_name: name for name, file_name in file_names.items()}
+        found = {ours.get(name, name): shape for name, shape in header(path).items()}
+        check_shapes(path, found, expected)
+        wanted = {name: file_names[name_in_file(attachments, name)] for name in owners}
+        for name, tensor in tensors(path, wanted):
             places = {**owners[name].constants, **owners[name].trainable}
             for place, value in owners[name].from_file(name, tensor).items():
                 places[place].copy_(value)

@@ -1,11 +1,14 @@
-"""A LoRA folder that PEFT wrote, described as a manifest so that it loads like one of ours.
+"""An adapter folder that PEFT wrote, described as a manifest so that it loads like one of ours.
 
-What is adapted is read off the tensors' names and shapes: `target_modules` and the patterns of a
-stranger's file may be regular expressions, and those are never run.
+What is adapted, and with which rank, is read off the tensors' names and shapes: `target_modules`
+and the patterns of a stranger's file may be regular expressions, and those are never run. Ranks
+or strengths that differ between layers become several LoRAs, one for each.
 Errors: `AdapterError` for every setting that changes the forward pass in a way not built here; to
         ignore one would load an adapter that computes something else.
 """
 
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -20,19 +23,26 @@ from lightune.adapters.files import (
     weights_file,
 )
 from lightune.adapters.manifest import BaseModelId, Manifest, describe_method
-from lightune.adapters.save import PEFT_PREFIX
+from lightune.adapters.peft_names import in_file, moved, plain
 from lightune.adapters.tensors import LISTED, header
 from lightune.errors import AdapterError
-from lightune.methods.lora import LoRA
+from lightune.methods.base import methods
 from lightune.nn.surgery import linears
 from lightune.settings import parse
 
 READ = {"peft_type", "lora_alpha", "lora_dropout", "use_rslora", "base_model_name_or_path"}
 DERIVED = {"r", "target_modules", "exclude_modules", "modules_to_save", "layers_pattern"}
-DERIVED |= {"layers_to_transform", "fan_in_fan_out"}
+DERIVED |= {"layers_to_transform", "fan_in_fan_out", "rank_pattern", "alpha_pattern", "use_dora"}
+DERIVED |= {"feedforward_modules"}
 """Keys whose effect is read off the tensors or the model."""
 WITHOUT_EFFECT = {"task_type", "inference_mode", "revision", "auto_mapping", "peft_version"}
-WITHOUT_EFFECT |= {"megatron_core", "qalora_group_size", "ensure_weight_tying", "runtime_config"}
+WITHOUT_EFFECT |= {
+    "init_ia3_weights",
+    "megatron_core",
+    "qalora_group_size",
+    "ensure_weight_tying",
+    "runtime_config",
+}
 STARTS = (True, False, "gaussian", "orthogonal", "eva")
 """Starts that leave the base's weights alone (PiSSA, OLoRA and others subtract from them)."""
 
@@ -42,7 +52,22 @@ def is_one(folder: Path) -> bool:
     return (folder / PEFT_CONFIG).is_file()
 
 
-def describe(folder: Path, model: nn.Module, force: bool = False) -> Manifest:
+@dataclass(frozen=True, slots=True)
+class Described:
+    """What a folder of PEFT's holds.
+
+    Attributes:
+        manifest: the method, the modules trained whole, the base it names.
+        names: `{name here, without PEFT's prefix: name in the file}`.
+        notes: what was mapped, one sentence each.
+    """
+
+    manifest: Manifest
+    names: Mapping[str, str]
+    notes: tuple[str, ...] = ()
+
+
+def describe(folder: Path, model: nn.Module, force: bool = False) -> Described:
     """Return what PEFT's folder tells: method, targets and modules trained whole.
 
     Args:
@@ -51,8 +76,8 @@ def describe(folder: Path, model: nn.Module, force: bool = False) -> Manifest:
         force: read a folder of ours whose manifest is lost, without the checks that it allows.
 
     Raises:
-        AdapterError: it is not a LoRA, uses a setting not built here, names layers that the model
-            does not have, or is one of ours without its manifest.
+        AdapterError: its method or a setting is not built here, it names layers that the model
+            does not have, or it is one of ours without its manifest.
     """
     config = read_json(folder, PEFT_CONFIG)
     if str(config.get("peft_version")).endswith(OURS) and not force:
@@ -63,56 +88,138 @@ def describe(folder: Path, model: nn.Module, force: bool = False) -> Manifest:
         )
     _check_settings(folder, config)
     path = weights_file(folder, ADAPTER_WEIGHTS)
-    targets: list[str] = []
-    ranks: dict[str, int] = {}
-    modules: set[str] = set()
-    for name, shape in header(path).items():
-        inner = name.removeprefix(PEFT_PREFIX)
-        module, _, end = inner.rpartition(".lora_A.")
-        if end == "weight" and shape:
-            targets.append(module)
-            ranks[module] = shape[0]
-        elif ".lora_" not in inner:
-            modules.add(inner.rpartition(".")[0])
-    absent = sorted(set(targets) - set(linears(model)))
-    if absent or not targets:
+    shapes = header(path)
+    mark, settings_of = METHODS[config["peft_type"]]
+    adapted = {plain(n).partition(mark)[0]: None for n in shapes if mark in plain(n)}
+    way = _way(path, model, list(adapted), config) if mark.startswith(".") else None
+    names = in_file(shapes, way)
+    here = {name: shapes[file_name] for name, file_name in names.items()}
+    chosen = settings_of(folder, config, here, model)
+    beside = [name for name in here if mark not in name and ".lora_" not in name]
+    notes: tuple[str, ...] = ()
+    if way is not None:
+        notes = (f"{path}: `{way[0]}.` in the file is `{way[1]}.` in this model, and was mapped",)
+    return Described(
+        Manifest(
+            base=BaseModelId(source=str(config.get("base_model_name_or_path") or "")),
+            method=chosen,
+            new_modules=tuple(sorted({name.rpartition(".")[0] for name in beside})),
+            layout="peft",
+        ),
+        names,
+        notes,
+    )
+
+
+def _way(
+    path: Path, model: nn.Module, adapted: list[str], config: Mapping[str, Any]
+) -> tuple[str, str] | None:
+    """Return how the file's layers are called here; None where they are called the same.
+
+    Raises:
+        AdapterError: there are none, or some do not exist here under any name.
+    """
+    every = linears(model)
+    absent = [layer for layer in adapted if layer not in every]
+    if adapted and not absent:
+        return None
+    way = moved(adapted, every)
+    if way is None:
         raise AdapterError(
             f"{path} adapts layers that {type(model).__name__} does not have"
-            if targets
-            else f"{path} holds no LoRA tensors",
-            found="; ".join(f"no linear layer {module}" for module in absent[:LISTED])
+            if adapted
+            else f"{path} holds no tensors of its method",
+            found="; ".join(f"no linear layer {module}" for module in sorted(absent)[:LISTED])
             + (f"; and {len(absent) - LISTED} more" if len(absent) > LISTED else ""),
             mend="load it onto the base model that it was trained with: "
             f"{config.get('base_model_name_or_path')}",
         )
-    if len(set(ranks.values())) > 1:
-        raise AdapterError(
-            f"{path} has different ranks in different layers, which `lora` does not do",
-            found=", ".join(f"{m}: {r}" for m, r in list(ranks.items())[:LISTED]),
-            mend="train it with one rank, or load it with PEFT",
+    return way
+
+
+Shapes = Mapping[str, tuple[int, ...]]
+
+
+def _method(name: str, settings: dict[str, Any], folder: Path) -> dict[str, Any]:
+    return describe_method(parse(methods()[name], settings, str(folder / PEFT_CONFIG)))
+
+
+def _lora(
+    folder: Path, config: Mapping[str, Any], shapes: Shapes, model: nn.Module
+) -> dict[str, Any]:
+    """Return one LoRA or DoRA, or several together where ranks or strengths differ."""
+    groups: dict[tuple[str, int, Any], list[str]] = {}
+    strengths = _literal(folder, config.get("alpha_pattern") or {})
+    for name, shape in shapes.items():
+        layer, found, end = name.rpartition(".lora_A.")
+        if not found or end != "weight" or not shape:
+            continue
+        kind = "dora" if f"{layer}.lora_magnitude_vector" in shapes else "lora"
+        alpha = next((a for fits, a in strengths if fits(layer)), config.get("lora_alpha"))
+        groups.setdefault((kind, shape[0], alpha), []).append(layer)
+    parts = [
+        _method(
+            kind,
+            {
+                "rank": rank,
+                "alpha": alpha,
+                "dropout": config.get("lora_dropout") or 0.0,
+                "rank_stabilized": bool(config.get("use_rslora")),
+                "targets": targets,
+            },
+            folder,
         )
-    settings = {
-        "rank": next(iter(ranks.values())),
-        "alpha": config.get("lora_alpha"),
-        "dropout": config.get("lora_dropout") or 0.0,
-        "rank_stabilized": bool(config.get("use_rslora")),
-        "targets": targets,
-    }
-    return Manifest(
-        base=BaseModelId(source=str(config.get("base_model_name_or_path") or "")),
-        method=describe_method(parse(LoRA, settings, str(folder / PEFT_CONFIG))),
-        new_modules=tuple(sorted(modules)),
-        layout="peft",
-    )
+        for (kind, rank, alpha), targets in groups.items()
+    ]
+    return parts[0] if len(parts) == 1 else _method("combined", {"methods": parts}, folder)
+
+
+def _literal(folder: Path, pattern: Mapping[str, Any]) -> list[tuple[Callable[[str], bool], Any]]:
+    """Return `(does it fit this path, value)` for each key of a pattern, in its order.
+
+    Raises:
+        AdapterError: a key is more than the end of a path, or a path behind `^`.
+    """
+
+    def fits(key: str) -> Callable[[str], bool]:
+        if key.startswith("^"):
+            return lambda path: path == key[1:]
+        return lambda path: path == key or path.endswith(f".{key}")
+
+    strange = [key for key in pattern if set("$*+?{}[]\\|()") & set(key) or "^" in key[1:]]
+    if strange:
+        raise AdapterError(
+            f"{folder / PEFT_CONFIG}: alpha_pattern holds regular expressions, which are never run",
+            found=", ".join(strange[:LISTED]),
+            mend="write the layers' names out, or scale B by hand to one alpha",
+        )
+    return [(fits(key), value) for key, value in pattern.items()]
+
+
+def _ia3(
+    folder: Path, config: Mapping[str, Any], shapes: Shapes, model: nn.Module
+) -> dict[str, Any]:
+    sides: dict[str, list[str]] = {"inputs": [], "outputs": []}
+    for name, shape in shapes.items():
+        if name.endswith(".ia3_l"):
+            sides["inputs" if shape[0] == 1 else "outputs"].append(name.removesuffix(".ia3_l"))
+    return _method("ia3", dict(sides), folder)
+
+
+METHODS: dict[str, tuple[str, Callable[..., dict[str, Any]]]] = {
+    "LORA": (".lora_A.", _lora),
+    "IA3": (".ia3_l", _ia3),
+}
+"""`{peft_type: (what marks its tensors, function that gives our method)}`."""
 
 
 def _check_settings(folder: Path, config: dict[str, Any]) -> None:
     """Refuse what would change the forward pass."""
-    if config.get("peft_type") != "LORA":
+    if config.get("peft_type") not in METHODS:
         raise AdapterError(
             f"{folder} holds a method of PEFT that is not read here",
             found=f"peft_type: {config.get('peft_type')!r}",
-            mend="load it with PEFT; LoRA folders are read",
+            mend=f"load it with PEFT; read here: {', '.join(METHODS)}",
         )
     neutral = READ | DERIVED | WITHOUT_EFFECT
     unread = {
@@ -126,7 +233,7 @@ def _check_settings(folder: Path, config: dict[str, Any]) -> None:
         unread["init_lora_weights"] = start
     if unread:
         raise AdapterError(
-            f"{folder / PEFT_CONFIG} uses settings of LoRA that are not read here",
+            f"{folder / PEFT_CONFIG} uses settings that are not read here",
             found=", ".join(f"{key}: {value!r}" for key, value in unread.items()),
             mend="load it with PEFT, or train it without them",
         )

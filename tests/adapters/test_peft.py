@@ -210,8 +210,6 @@ def test_a_head_that_peft_left_out_is_missed_by_name(tmp_path):
 @pytest.mark.parametrize(
     ("settings", "named"),
     [
-        ({"use_dora": True}, "use_dora"),
-        ({"rank_pattern": {"q_proj": 2}}, "rank_pattern"),
         ({"lora_bias": True, "target_modules": ["o_proj"]}, "lora_bias"),
         ({"init_lora_weights": "pissa"}, "init_lora_weights"),
         ({"bias": "all"}, "bias"),
@@ -231,11 +229,11 @@ def test_a_setting_that_changes_the_result_is_refused(tmp_path, settings, named)
 
 
 def test_another_method_of_peft_is_refused(tmp_path):
-    config = peft.IA3Config(target_modules=["q_proj"], feedforward_modules=[])
+    config = peft.LoHaConfig(target_modules=["q_proj"])
     peft.get_peft_model(llama(1, 0), config).save_pretrained(tmp_path)
     with pytest.raises(AdapterError, match="method of PEFT") as error:
         load_adapter(tmp_path, llama(1, 0), None)
-    assert error.value.found == "peft_type: 'IA3'"
+    assert error.value.found == "peft_type: 'LOHA'"
 
 
 def test_a_regular_expression_in_a_file_is_never_run(tmp_path):
