@@ -43,8 +43,8 @@ check: setup
 proof: setup
 	$(BIN)/python -m pytest -m proof --timeout 3600
 
-# About an hour, and on from there when called again; `make bench MINUTES=600` leaves nothing out
-# but the score rows (benchmarks/bench_training.py --full).
+# Ends within about an hour and goes on where it stopped when called again. All of it, scores of
+# whole trainings included: benchmarks/bench_training.py --full, the others without --minutes.
 MINUTES ?= 40
 bench: setup
 	$(BIN)/python benchmarks/bench_training.py --minutes $(MINUTES)
