@@ -19,8 +19,6 @@ from torch import nn
 
 from lightune.adapters import peft_folder
 from lightune.adapters.files import MANIFEST
-from lightune.adapters import peft_folder
-from lightune.adapters.files import MANIFEST
 from lightune.adapters.load import load_adapter
 from lightune.adapters.manifest import BaseModelId, HeadId, Manifest, describe_method, read_manifest
 from lightune.data.load import Splits, load_splits
