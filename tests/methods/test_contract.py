@@ -58,12 +58,15 @@ class TestEveryMethodOnEveryKind:
         for name, parameter in self.model.named_parameters():
             assert (parameter.grad is not None) == parameter.requires_grad, name
         # A bias of the keys cancels in the softmax: its gradient is zero but for rounding.
-        still = {name for name, p in self.trained.items() if p.grad.abs().max() < 1e-7}
-        assert all(is_bias_of_keys(name) for name in still), still
-        groups = case.method.param_groups(self.parts[0], 0.1)
+        still = {name for name in self.trained if is_bias_of_keys(name)}
+        lost = [name for name, p in self.trained.items() if not p.grad.any() and name not in still]
+        assert not lost, lost
+        # Tiny models look at all words alike, so what only moves attention has tiny gradients.
+        rate = 1e4
+        groups = case.method.param_groups(self.parts[0], rate)
         in_groups = {id(p) for group in groups for p in group["params"]}
         assert in_groups == {id(p) for p in self.parts[0].trainable.values()}
-        groups += [{"params": list(self.parts[1].trainable.values()), "lr": 0.1}]
+        groups += [{"params": list(self.parts[1].trainable.values()), "lr": rate}]
         torch.optim.SGD([g for g in groups if g["params"]]).step()
         after = self.model.state_dict()
         changed = {name for name in after if not torch.equal(before[name], after[name])}

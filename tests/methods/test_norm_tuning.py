@@ -5,7 +5,7 @@ from torch import nn
 
 from lightune.errors import MethodError
 from lightune.methods.norm_tuning import NormTuning
-from lightune.nn.surgery import norm_paths
+from lightune.nn.surgery import head_path, norm_paths
 from tests.methods.peft_oracle import (
     EVERY,
     assert_equal,
@@ -21,7 +21,8 @@ pytestmark = pytest.mark.filterwarnings("ignore::FutureWarning", "ignore::UserWa
 
 def trained_weights(model: nn.Module) -> int:
     """Every vector of every norm outside the new head."""
-    head = tuple(f"{path}." for path in outside_the_base(model))
+    new = outside_the_base(model) if head_path(model) else []  # a language model has no new head
+    head = tuple(f"{path}." for path in new)
     return sum(
         p.numel()
         for path in norm_paths(model)
