@@ -18,7 +18,7 @@ from typer.core import TyperGroup
 from typer.main import get_command
 
 from lightune import __version__
-from lightune.cli import doctor, evaluate, init, methods, models, predict, tasks, train
+from lightune.cli import data, doctor, evaluate, init, methods, models, predict, tasks, train
 from lightune.cli.messages import (
     UsageError,
     error_json,
@@ -88,6 +88,7 @@ app.command()(evaluate.evaluate)
 app.command()(predict.predict)
 for listing in (methods, tasks, models):
     app.add_typer(listing.app, cls=Commands)
+app.add_typer(data.app, cls=Commands)
 app.command()(doctor.doctor)
 
 

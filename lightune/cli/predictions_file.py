@@ -70,9 +70,11 @@ def texts_of(records: Sequence[Record], recipe: Recipe) -> list[str]:
     from lightune.data.records import JOIN
 
     fields = [field.name for field in recipe.task.fields if field.kind == "text"]
-    lines = [
-        [record.values[name] for name in fields if name in record.values] for record in records
-    ]
+    lines = []
+    for record in records:
+        texts = [record.values[name] for name in fields if name in record.values]
+        # a conversation has no text of its own: its turns are shown as they were read
+        lines.append(texts or [str(value) for value in record.values.values()])
     return [" / ".join(texts).replace(JOIN, " / ") for texts in lines]
 
 

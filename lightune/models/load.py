@@ -145,6 +145,24 @@ def load(
     )
 
 
+def load_tokenizer_of(name: str) -> tuple[Any, int]:
+    """Return a base model's tokenizer, and the most tokens a text may have, without its weights.
+
+    Raises:
+        ModelError: the model cannot be found, or has no tokenizer.
+    """
+    folder = resolve(name).folder
+    config = _config(folder)
+    tokenizer = load_tokenizer(folder, config)
+    complete_pad(tokenizer, config)
+    complete_segments(tokenizer, config)
+    positions = getattr(config.get_text_config(), "max_position_embeddings", None)
+    limits = [int(tokenizer.model_max_length)]
+    if isinstance(positions, int) and positions > 0:
+        limits.append(positions)
+    return tokenizer, min(limits)
+
+
 def _config(folder: Path) -> PreTrainedConfig:
     try:
         with quiet():

@@ -1,0 +1,134 @@
+"""`lightune data preview`: rows as the model reads them, what of them is learnt, what is cut."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from itertools import groupby
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from lightune.cli.output import AsJson, Output, output
+from lightune.errors import DataError
+
+if TYPE_CHECKING:
+    from lightune.tasks.base import Task
+    from lightune.types import Record
+
+app = typer.Typer(name="data", no_args_is_help=True, rich_markup_mode=None)
+
+NO_LABEL = -100
+READ, LEARNT, CUT = "read", "learnt", "cut"
+
+
+@app.callback()
+def data() -> None:
+    """Look at data as training will take it."""
+
+
+@app.command()
+def preview(
+    recipe: Annotated[Path, typer.Argument(metavar="RECIPE", help="YAML file.")],
+    rows: Annotated[int, typer.Option(min=1, metavar="N", help="How many rows.")] = 3,
+    start: Annotated[int, typer.Option(min=1, metavar="N", help="The first row shown.")] = 1,
+    tokens: Annotated[bool, typer.Option("--tokens", help="Show where each token ends.")] = False,
+    overrides: Annotated[
+        list[str] | None,
+        typer.Option("--set", "-s", metavar="KEY=VALUE", help="Change one value of the recipe."),
+    ] = None,
+    as_json: AsJson = False,
+) -> None:
+    """Show training rows as the model reads them: tokens, which of them are learnt, what is cut.
+
+    Only the tokenizer of the base model is loaded, so this takes seconds.
+
+    \b
+    Example:
+        lightune data preview recipe.yaml
+        lightune data preview recipe.yaml --rows 10 -s train.max_length=256 --json
+    """
+    from lightune.assembly import LONGEST_BY_DEFAULT, splits_of
+    from lightune.models.load import load_tokenizer_of
+    from lightune.recipe import load_recipe
+
+    with output(as_json) as out:
+        resolved = load_recipe(recipe, overrides or [])
+        for sentence in resolved.notes:
+            out.note(sentence)
+        splits = splits_of(resolved)
+        task = resolved.task
+        tokenizer, longest = load_tokenizer_of(resolved.model)
+        state = task.fit_tokenizer(tokenizer, task.learn(splits.train))
+        for sentence in (*splits.notes, *state.get("notes", ())):
+            out.note(sentence)
+        limit = min(resolved.train.max_length or LONGEST_BY_DEFAULT, longest)
+        shown = splits.train[start - 1 : start - 1 + rows]
+        if not shown:
+            raise DataError(
+                f"--start {start}: there is no such row",
+                found=f"{len(splits.train)} rows to train on",
+                mend="--start 1",
+            )
+        views = [_view(record, task, tokenizer, state, limit) for record in shown]
+        out.result({"rows": views, "max_length": limit, "records": len(splits.train)})
+        for view in views:
+            _show(out, view, tokenizer, tokens)
+
+
+def _view(
+    record: Record, task: Task, tokenizer: Any, state: dict[str, Any], limit: int
+) -> dict[str, Any]:
+    """Return one row: its tokens, which of them are learnt, and what `limit` cuts."""
+    from lightune.models.tokenizer import NO_LIMIT
+
+    [whole] = task.encode([record], tokenizer, state, NO_LIMIT)
+    problem, example = None, whole
+    try:
+        [example] = task.encode([record], tokenizer, state, limit)
+    except DataError as error:
+        problem = str(error)
+    ids = list(example.inputs["input_ids"])[: None if problem is None else limit]
+    every = list(whole.inputs["input_ids"])
+    # what stands behind the cut, where the cut is at the end (pairs of texts lose it elsewhere)
+    lost = every[len(ids) :] if every[: len(ids)] == ids else []
+    labels = example.target if isinstance(example.target, list) else []
+    by_token = len(labels) == len(example)
+    return {
+        "file": record.place.file,
+        "line": record.place.line,
+        "tokens": tokenizer.convert_ids_to_tokens(ids),
+        "ids": ids,
+        "learnt": [label != NO_LABEL for label in labels[: len(ids)]] if by_token else None,
+        "target": None if by_token else example.target,
+        "cut": tokenizer.convert_ids_to_tokens(lost),
+        "cut_ids": lost,
+        "tokens_cut": len(every) - len(ids),
+        "problem": problem,
+    }
+
+
+def _show(out: Output, view: dict[str, Any], tokenizer: Any, apart: bool) -> None:
+    """Print one row in runs of tokens that are treated alike."""
+    learnt = view["learnt"] or [False] * len(view["ids"])
+    marks = [LEARNT if yes else READ for yes in learnt] + [CUT] * len(view["cut_ids"])
+    pieces = [*zip(marks, [*view["ids"], *view["cut_ids"]], strict=True)]
+    facts = [f"{len(view['ids'])} tokens", f"{view['tokens_cut']} cut"]
+    if view["learnt"] is not None:
+        facts.insert(1, f"{sum(learnt)} learnt")
+    elif view["target"] is not None:
+        facts.append(f"target {view['target']}")
+    out.show(f"{view['file']}:{view['line']}  {', '.join(facts)}")
+    for mark, run in groupby(pieces, key=lambda piece: piece[0]):
+        text = _text([token for _, token in run], tokenizer, apart)
+        for number, line in enumerate(text.split("\n")):
+            out.show(f"  {mark if number == 0 else '':<7}│ {line}")
+    if view["problem"]:
+        out.show(f"  {view['problem']}")
+    out.show("")
+
+
+def _text(ids: Sequence[int], tokenizer: Any, apart: bool) -> str:
+    if apart:
+        return "|".join(tokenizer.convert_ids_to_tokens(ids))
+    return str(tokenizer.decode(ids))
