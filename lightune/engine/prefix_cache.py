@@ -36,6 +36,7 @@ from torch import Tensor
 from lightune.engine.plan import Plan
 from lightune.engine.prefix import Loss, Prefix
 from lightune.engine.spec import EngineSpec
+from lightune.nn.surgery import block_paths
 from lightune.types import Batch, Example
 
 FILL_TOKENS = 4096
@@ -155,8 +156,9 @@ class PrefixCache:
             return
         blocks = len(self.prefix.blocks)
         self.note(
-            f"the first {blocks} blocks are frozen: computing what they give for "
-            f"{len(missing):,} texts once, to keep it while training ({size / 1e6:,.0f} MB)"
+            f"frozen: the first {blocks} of {len(block_paths(self.prefix.model))} blocks; what "
+            f"they give is computed once for {len(missing):,} texts and kept while training "
+            f"({size / 1e6:,.0f} MB)"
         )
         for texts in _by_tokens(missing):
             if stopped():
