@@ -46,7 +46,7 @@ class PrefixTuning(Method):
     paper: ClassVar[str] = "Li and Liang 2021, arXiv:2101.00190, equation 2"
     summary: ClassVar[str] = "trained keys and values in front of every attention's own"
     identity_at_init: ClassVar[bool] = False
-    learning_rate: ClassVar[float] = 1e-2
+    learning_rate: ClassVar[float] = 3e-2
 
     tokens: int = Field(default=16, ge=1, le=1000)
     """Length of the prefix. From 1 to 1000."""
