@@ -97,7 +97,13 @@ class Job:
         def targets(rows: Sequence[Example], width: int) -> torch.Tensor:
             return task.targets(rows, state, width)
 
-        return collate(examples, pad_id(tokenizer), targets, max_length=self.predictor.max_length)
+        return collate(
+            examples,
+            pad_id(tokenizer),
+            targets,
+            multiple=8 if self.predictor.prepared.plan.device == "cuda" else 1,
+            max_length=self.predictor.max_length,
+        )
 
     def loss(self, batch: Batch) -> torch.Tensor:
         """Return the loss of a training batch that is still on the CPU."""

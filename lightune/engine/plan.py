@@ -15,6 +15,7 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import json
+import math
 import os
 import platform
 import time
@@ -29,12 +30,14 @@ from lightune.engine.spec import EngineSpec
 from lightune.errors import ConfigError, LightuneError
 from lightune.models.store import home
 from lightune.nn import attention
+from lightune.nn import native as loading
+from lightune.nn.native_attention import NativeAttention
 from lightune.runs.environment import cpu_model, usable_cores
 from lightune.runs.files import write_json
 from lightune.settings import Settings
 
 Dtype = Literal["float32", "bfloat16", "float16"]
-Attention = Literal["lightune", "sdpa", "off"]
+Attention = Literal["lightune_native", "lightune", "sdpa", "off"]
 Dropout = Literal["pooled", "torch", "off"]
 PRECISIONS: dict[str, Dtype] = {"fp32": "float32", "bf16": "bfloat16", "fp16": "float16"}
 
@@ -50,11 +53,14 @@ class Plan(Settings):
     dtype: Dtype = "float32"
     """Format of frozen weights and activations; trained weights are always float32."""
     attention: Attention = "sdpa"
-    """`lightune` is nn/attention.py; `off` leaves the model's own."""
+    """`lightune_native` is the kernel in C and `lightune` plain products (both nn/attention.py),
+    `sdpa` PyTorch's; `off` leaves the model's own."""
     dropout: Dropout = "torch"
     """Where dropout's random numbers come from."""
     lowrank: bool = True
     """Whether low-rank layers use their own backward pass."""
+    native: bool = False
+    """Whether low-rank products and GELU are computed by the kernels in C (nn/native.py)."""
     threads: int = 1
     """Threads of the arithmetic."""
     measured: dict[str, float] = {}
@@ -66,7 +72,7 @@ class Plan(Settings):
 
 
 Measure = Callable[[str], float]
-"""Seconds that one of the `PROBES` takes."""
+"""Seconds that one of the `probes` takes."""
 
 
 def machine_plan(
@@ -75,6 +81,7 @@ def machine_plan(
     device: str | None = None,
     measure: Measure | None = None,
     cache: Path | None = None,
+    kernels: bool | None = None,
 ) -> Plan:
     """Return the plan for this machine.
 
@@ -84,9 +91,11 @@ def machine_plan(
         device: None takes a GPU when there is one.
         measure: stands in for the timing, in tests.
         cache: folder for the measurements; None takes the user's cache folder.
+        kernels: whether the kernels in C can be had; None tries to build them.
 
     Raises:
-        ConfigError: `fp16` on a CPU, whose float16 range overflows without a gradient scaler.
+        ConfigError: `fp16` on a CPU, whose float16 range overflows without a gradient scaler; or
+            the kernel in C is asked for where it cannot be had.
     """
     engine = engine or EngineSpec()
     device = device or default_device()
@@ -100,20 +109,32 @@ def machine_plan(
     kernel: Attention = "sdpa"
     dropout: Dropout = "torch"
     timings: dict[str, float] = {}
+    native = False
     if device == "cpu":
-        timings = _timings(measure, threads, cache)
+        native = _has_kernels(engine, cache) if kernels is None else kernels
+        timings = _timings(measure, threads, cache, probes(native))
         dtype = PRECISIONS.get(precision) or _fastest_dtype(timings)
         kernel = _fastest_attention(timings, dtype)
         dropout = "pooled"
     else:
         dtype = PRECISIONS.get(precision) or _device_dtype(device)
-    forced: dict[str, Attention] = {"sdpa": "sdpa", "matmul": "lightune", "off": "off"}
+    native = native and dtype == "bfloat16"
+    if engine.attention == "native" and not native:
+        raise ConfigError(
+            "train.engine.attention: there is no native attention here",
+            found=loading.missing() or f"native: {engine.native}, number format {dtype}",
+            mend="`attention: auto`",
+        )
+    forced: dict[str, Attention] = {
+        "native": "lightune_native", "matmul": "lightune", "sdpa": "sdpa", "off": "off"
+    }  # fmt: skip
     return Plan(
         device=device,
         dtype=dtype,
         attention=forced.get(engine.attention, kernel),
         dropout=dropout if engine.dropout == "auto" else engine.dropout,
         lowrank=engine.lowrank,
+        native=native,
         threads=threads,
         measured={name: round(1e3 * seconds, 4) for name, seconds in timings.items()},
     )
@@ -156,25 +177,33 @@ def _fastest_dtype(timings: dict[str, float]) -> Dtype:
 
 
 def _fastest_attention(timings: dict[str, float], dtype: Dtype) -> Attention:
-    plain, fused = (
-        sum(timings[f"{kernel} {dtype} {length}"] for length in ATTENTION_LENGTHS)
-        for kernel in ("plain", "fused")
-    )
-    return "lightune" if plain < fused else "sdpa"
+    def seconds(kernel: str) -> float:
+        """Infinite where the kernel was not timed: there is none for this format."""
+        names = (f"{kernel} {dtype} {length}" for length in ATTENTION_LENGTHS)
+        return sum(timings.get(name, math.inf) for name in names)
+
+    candidates: dict[Attention, str] = {
+        "sdpa": "fused", "lightune": "plain", "lightune_native": "native"
+    }  # fmt: skip
+    return min(candidates, key=lambda name: seconds(candidates[name]))
+
+
+def _has_kernels(engine: EngineSpec, cache: Path | None) -> bool:
+    return engine.native != "off" and loading.load(cache or home()) is not None
 
 
 # What is timed. Sizes are those of a small encoder's step: large enough to fill the cores.
 
 ATTENTION_LENGTHS = (32, 128)
-PROBES = tuple(
-    [f"product {dtype}" for dtype in ("float32", "bfloat16")]
-    + [
-        f"{kernel} {dtype} {length}"
-        for kernel in ("plain", "fused")
-        for dtype in ("float32", "bfloat16")
-        for length in ATTENTION_LENGTHS
-    ]
-)
+
+
+def probes(native: bool) -> tuple[str, ...]:
+    """Return what is timed, with the kernels in C or without."""
+    kinds = [(kernel, dtype) for kernel in ("plain", "fused") for dtype in ("float32", "bfloat16")]
+    if native:
+        kinds.append(("native", "bfloat16"))
+    products = [f"product {dtype}" for dtype in ("float32", "bfloat16")]
+    return (*products, *(f"{k} {d} {length}" for k, d in kinds for length in ATTENTION_LENGTHS))
 
 
 def measure_here(probe: str) -> float:
@@ -195,7 +224,10 @@ def measure_here(probe: str) -> float:
     def fused() -> torch.Tensor:
         return nn.functional.scaled_dot_product_attention(q, k, v, scale=0.2)
 
-    run = plain if kind == "plain" else fused
+    def native() -> torch.Tensor:
+        return NativeAttention.apply(q, k, v, None, 0.2, None)
+
+    run = {"plain": plain, "fused": fused, "native": native}[kind]
     return _fastest(lambda: run().sum().backward())
 
 
@@ -209,28 +241,30 @@ def _fastest(step: Callable[[], object], rounds: int = 7) -> float:
     return min(seconds)
 
 
-def _timings(measure: Measure | None, threads: int, cache: Path | None) -> dict[str, float]:
+def _timings(
+    measure: Measure | None, threads: int, cache: Path | None, names: tuple[str, ...]
+) -> dict[str, float]:
     if measure is not None:
-        return {probe: measure(probe) for probe in PROBES}
-    name = f"{platform.machine()} {cpu_model()} {threads} {torch.__version__} {PROBES}"
+        return {probe: measure(probe) for probe in names}
+    name = f"{platform.machine()} {cpu_model()} {threads} {torch.__version__} {names}"
     key = hashlib.sha256(name.encode()).hexdigest()[:16]
     file = (cache or home()) / f"plan-{key}.json"
-    kept = _read(file)
+    kept = _read(file, names)
     if kept is not None:
         return kept
     with threads_of(Plan(threads=threads)):
-        timings = {probe: measure_here(probe) for probe in PROBES}
+        timings = {probe: measure_here(probe) for probe in names}
     _write(file, timings)
     return timings
 
 
-def _read(file: Path) -> dict[str, float] | None:
+def _read(file: Path, names: tuple[str, ...]) -> dict[str, float] | None:
     """Return kept timings, or None when there are none or the file is not ours to trust."""
     try:
         values = json.loads(file.read_text(encoding="utf-8"))
     except (OSError, ValueError):
         return None
-    if not isinstance(values, dict) or set(values) != set(PROBES):
+    if not isinstance(values, dict) or set(values) != set(names):
         return None
     if not all(isinstance(v, float) and v > 0 for v in values.values()):
         return None

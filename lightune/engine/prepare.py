@@ -23,8 +23,10 @@ from transformers.utils import logging
 
 from lightune.engine.plan import Plan, threads_of
 from lightune.errors import ModelError
-from lightune.nn import attention
+from lightune.models.store import home
+from lightune.nn import attention, native
 from lightune.nn.dropout import swap_dropout
+from lightune.nn.gelu import swap_gelu
 
 
 @dataclass(slots=True)
@@ -68,11 +70,14 @@ def prepare(model: nn.Module, plan: Plan, float32_modules: Iterable[str] = ()) -
     """
     prepared = Prepared(model, plan)
     with threads_of(plan):
+        _choose_native(prepared)
         _choose_attention(prepared)
         _choose_dropout(model, plan)
         for module in model.modules():
             if hasattr(module, "own_backward"):
                 module.own_backward = plan.lowrank  # type: ignore[assignment]
+            if hasattr(module, "native"):
+                module.native = prepared.plan.native  # type: ignore[assignment]
         if plan.torch_dtype is not torch.float32:
             whole = [model.get_submodule(path) for path in float32_modules]
             _lower(prepared, {id(m) for module in whole for m in module.modules()})
@@ -86,6 +91,22 @@ def prepare(model: nn.Module, plan: Plan, float32_modules: Iterable[str] = ()) -
 
 PROBE_TOLERANCE = 1e-3
 """Largest difference, relative to the largest logit, that another attention may make in float32."""
+
+
+def _choose_native(prepared: Prepared) -> None:
+    """Load the kernels in C where the plan has them; a run from elsewhere may ask in vain."""
+    plan = prepared.plan
+    if not plan.native and plan.attention != attention.NATIVE:
+        return
+    if native.load(home()) is None:
+        instead = attention.NAME if plan.attention == attention.NATIVE else plan.attention
+        prepared.plan = plan.model_copy(update={"native": False, "attention": instead})
+        prepared.notes.append(
+            f"the run's kernels in C cannot be had here ({native.missing()}): scores may differ "
+            "in the last digits"
+        )
+    elif plan.native:
+        swap_gelu(prepared.model)
 
 
 def _choose_attention(prepared: Prepared) -> None:

@@ -1,5 +1,6 @@
-"""Attention as plain products, registered with Transformers under the name `lightune`, and
-attention with trained keys and values in front, around this kernel or PyTorch's.
+"""Attention as plain products, registered with Transformers under the name `lightune`; by the
+kernel in C (`native_attention.py`) under `lightune_native`; and with trained keys and values in
+front, around these kernels or PyTorch's.
 
     P = softmax(scale * Q K^T + mask)      O = dropout(P) V
 
@@ -21,6 +22,7 @@ Not here:   the choice between this and PyTorch's `sdpa` (`engine/plan.py`).
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 import torch
@@ -31,8 +33,9 @@ from transformers.masking_utils import eager_mask
 
 from lightune.errors import ModelError
 from lightune.nn.dropout import factors as dropout_factors
+from lightune.nn.native_attention import NativeAttention, takes
 
-NAME = "lightune"
+NAME, NATIVE = "lightune", "lightune_native"
 
 SLICE_ELEMENTS = 1 << 19
 """Score elements formed at a time: 1 MB in bfloat16, what stays in a core's second-level cache."""
@@ -126,13 +129,15 @@ def attention(
     scaling: float | None = None,
     position_bias: Tensor | None = None,
     softcap: float | None = None,
+    native: bool = False,
     **further: Any,
 ) -> tuple[Tensor, None]:
     """Transformers' attention interface: query `[batch, heads, queries, width]`, key and value
     `[batch, key heads, keys, width]` -> `[batch, queries, heads, width]`.
 
     Grouped keys (fewer key heads than query heads) are repeated. A trained position bias (T5 under
-    `full`) or a soft cap (Gemma 2) goes through autograd.
+    `full`) or a soft cap (Gemma 2) goes through autograd. `native` takes the kernel in C for what
+    it computes.
 
     Raises:
         ModelError: the model passes something that changes the mathematics and is not known here.
@@ -144,9 +149,6 @@ def attention(
                 found=f"the kernel {NAME!r}, which has none",
                 mend="`engine: {attention: off}` keeps the model's own",
             )
-    groups = query.shape[1] // key.shape[1]
-    if groups > 1:
-        key, value = (t.repeat_interleave(groups, dim=1) for t in (key, value))
     scale = query.shape[-1] ** -0.5 if scaling is None else scaling
     mask = attention_mask if attention_mask is None else attention_mask[..., : key.shape[2]]
     if position_bias is not None:
@@ -155,7 +157,13 @@ def attention(
     kept = None
     if dropout:
         kept = dropout_factors(shape, dropout, query)
-    if softcap is not None or (mask is not None and mask.requires_grad):
+    by_autograd = softcap is not None or (mask is not None and mask.requires_grad)
+    if native and not by_autograd and takes(query, key, value, mask):
+        return NativeAttention.apply(query, key, value, mask, scale, kept), None
+    groups = query.shape[1] // key.shape[1]
+    if groups > 1:
+        key, value = (t.repeat_interleave(groups, dim=1) for t in (key, value))
+    if by_autograd:
         return _by_autograd(query, key, value, mask, scale, softcap, kept), None
     return PlainAttention.apply(query, key, value, mask, scale, kept), None
 
@@ -182,7 +190,11 @@ SLOT = "lightune_prefix"
 """Attribute of an attention module: a function (key, value) -> prefix keys and values, each
 `[key heads, length, width]`, or None for no prefix."""
 
-PREFIXED = {NAME: "lightune_prefix", "sdpa": "lightune_prefix_sdpa"}
+PREFIXED = {
+    NAME: "lightune_prefix",
+    NATIVE: "lightune_prefix_native",
+    "sdpa": "lightune_prefix_sdpa",
+}
 """`{kernel: the same with prefixes}`."""
 
 
@@ -227,9 +239,11 @@ def register() -> None:
     The mask is always written out where tokens do not see all others: with a prefix, a kernel's
     own idea of "causal" would be off by the prefix's length.
     """
-    kernels = {NAME: attention, "sdpa": sdpa_attention_forward}
-    AttentionInterface.register(NAME, attention)
-    AttentionMaskInterface.register(NAME, eager_mask)
+    native = partial(attention, native=True)
+    kernels = {NAME: attention, NATIVE: native, "sdpa": sdpa_attention_forward}
+    for name in (NAME, NATIVE):
+        AttentionInterface.register(name, kernels[name])
+        AttentionMaskInterface.register(name, eager_mask)
     for name, kernel in kernels.items():
         AttentionInterface.register(PREFIXED[name], _with_prefix(kernel))
         AttentionMaskInterface.register(PREFIXED[name], eager_mask)

@@ -19,7 +19,9 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from lightune.nn import native
 from lightune.nn.dropout import factors as dropout_factors
+from lightune.nn.native import Kernels
 from lightune.nn.surgery import shape, weight_out_in
 
 
@@ -27,7 +29,7 @@ class LowRankProduct(torch.autograd.Function):
     """`x W^T + b + scale * dropout(x) A^T B^T`, gradients to x, A and B only.
 
     All matrices are two-dimensional: x `[tokens, in]`, result `[tokens, out]`. `mask` is None or
-    the dropout factors of x, `[tokens, in]`.
+    the dropout factors of x, `[tokens, in]`. `kernels` do the small products where they fit.
     """
 
     @staticmethod
@@ -40,18 +42,28 @@ class LowRankProduct(torch.autograd.Function):
         B: Tensor,
         scale: float,
         mask: Tensor | None,
+        kernels: Kernels | None = None,
     ) -> Tensor:
-        low_A, low_B = A.to(x.dtype), B.to(x.dtype)
         y = nn.functional.linear(x, weight, bias)
-        h = (x if mask is None else x * mask) @ low_A.T  # [tokens, rank]
-        y.addmm_(h, low_B.T, alpha=scale)
-        ctx.save_for_backward(x, weight, low_A, low_B, h, mask)
+        ctx.kernels = kernels if mask is None and _fits(x, y) else None
+        if ctx.kernels:
+            h = ctx.kernels.lowrank_forward(x, A.contiguous(), B.contiguous(), y, scale)
+        else:
+            A, B = A.to(x.dtype), B.to(x.dtype)
+            h = (x if mask is None else x * mask) @ A.T  # [tokens, rank]
+            y.addmm_(h, B.T, alpha=scale)
+        ctx.save_for_backward(x, weight, A, B, h, mask)
         ctx.scale = scale
         return y
 
     @staticmethod
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
         x, weight, A, B, h, mask = ctx.saved_tensors
+        if ctx.kernels:
+            grad = grad.contiguous()
+            grad_x = grad @ weight if ctx.needs_input_grad[0] else None
+            grads = ctx.kernels.lowrank_backward(grad, x, A, B, h, grad_x, ctx.scale)
+            return grad_x, None, None, *grads, None, None, None
         grad_h = grad @ B  # [tokens, rank], without the scale
         grad_B = (grad.T @ h).float().mul_(ctx.scale)
         grad_A = (grad_h.T @ (x if mask is None else x * mask)).float().mul_(ctx.scale)
@@ -62,7 +74,13 @@ class LowRankProduct(torch.autograd.Function):
                 grad_x.addmm_(grad_h, A, alpha=ctx.scale)
             else:
                 grad_x.addcmul_(grad_h @ A, mask, value=ctx.scale)
-        return grad_x, None, None, grad_A, grad_B, None, None
+        return grad_x, None, None, grad_A, grad_B, None, None, None
+
+
+def _fits(x: Tensor, y: Tensor) -> bool:
+    """Whether the kernels in C compute a product between these."""
+    low = x.dtype is torch.bfloat16 and x.device.type == "cpu"
+    return low and x.shape[1] % 32 == 0 and y.shape[1] % 32 == 0 and x.is_contiguous()
 
 
 class LowRankLinear(nn.Module):
@@ -81,6 +99,8 @@ class LowRankLinear(nn.Module):
     """Parameters that stay float32 when the model is cast: forward casts them itself."""
     own_backward = True
     """False leaves the gradients to autograd, to compare."""
+    native = False
+    """True computes by the kernels in C, where there are any and they fit."""
 
     def __init__(self, base: nn.Module, rank: int, scale: float, dropout: float = 0.0) -> None:
         super().__init__()
@@ -107,7 +127,8 @@ class LowRankLinear(nn.Module):
         if self.training and self.dropout:
             mask = dropout_factors(flat.shape, self.dropout, flat)
         if self.own_backward:
-            y = LowRankProduct.apply(flat, weight, bias, self.A, self.B, self.scale, mask)
+            kernels = native.kernels() if self.native else None
+            y = LowRankProduct.apply(flat, weight, bias, self.A, self.B, self.scale, mask, kernels)
         else:
             h = (flat if mask is None else flat * mask) @ self.A.to(flat.dtype).T
             product = h @ self.B.to(flat.dtype).T

@@ -73,4 +73,4 @@ def test_collate_pads_on_the_left():
 
 
 def test_width_is_a_multiple():
-    assert collate(examples(), 0, None).inputs["input_ids"].shape == (2, 8)
+    assert collate(examples(), 0, None, multiple=8).inputs["input_ids"].shape == (2, 8)

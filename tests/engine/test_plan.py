@@ -6,9 +6,10 @@ import pytest
 import torch
 
 from lightune.engine import plan as plans
-from lightune.engine.plan import PROBES, Plan, machine_plan
+from lightune.engine.plan import Plan, machine_plan, probes
 from lightune.engine.spec import EngineSpec
 from lightune.errors import ConfigError
+from lightune.nn import native as loading
 
 
 def machine(**faster: float):
@@ -35,16 +36,26 @@ MACHINES = {
         machine(product_bfloat16=0.1, fused_bfloat16=0.1),
         ("bfloat16", "sdpa"),
     ),
+    "kernels in C that are fastest": (
+        machine(product_bfloat16=0.25, plain_bfloat16=0.3, native=0.2),
+        ("bfloat16", "lightune_native"),
+    ),
+    "kernels in C, where bf16 does not pay": (
+        machine(product_bfloat16=0.9, fused=0.5, native=0.2),
+        ("float32", "sdpa"),
+    ),
 }
 
 
 @pytest.mark.parametrize("name", MACHINES)
 def test_takes_what_was_measured_fastest(name):
     measure, expected = MACHINES[name]
-    plan = machine_plan(device="cpu", measure=measure)
+    kernels = "in C" in name
+    plan = machine_plan(device="cpu", measure=measure, kernels=kernels)
     assert (plan.dtype, plan.attention) == expected
+    assert plan.native is (kernels and plan.dtype == "bfloat16")
     assert plan.dropout == "pooled"
-    assert set(plan.measured) == set(PROBES)
+    assert set(plan.measured) == set(probes(kernels))
 
 
 @pytest.mark.parametrize(
@@ -71,15 +82,27 @@ def test_the_first_device_there_is_taken(cuda, mps, expected, monkeypatch):
 def test_the_recipe_overrides():
     spec = EngineSpec(attention="sdpa", dropout="torch", threads=1, lowrank=False)
     slow_bf16 = machine(product_bfloat16=9.0)
-    plan = machine_plan("bf16", spec, device="cpu", measure=slow_bf16)
+    plan = machine_plan("bf16", spec, device="cpu", measure=slow_bf16, kernels=True)
     assert plan.model_dump(exclude={"measured"}) == {
         "device": "cpu",
         "dtype": "bfloat16",
         "attention": "sdpa",
         "dropout": "torch",
         "lowrank": False,
+        "native": True,
         "threads": 1,
     }
+
+
+def test_native_attention_is_refused_where_there_is_none():
+    with pytest.raises(ConfigError, match="no native attention here"):
+        machine_plan("bf16", EngineSpec(attention="native"), device="cpu", kernels=False)
+
+
+def test_kernels_are_not_built_when_switched_off(tmp_path):
+    plan = machine_plan(engine=EngineSpec(native="off"), device="cpu", cache=tmp_path)
+    assert not plan.native
+    assert not list(tmp_path.glob("kernels-*"))
 
 
 def test_fp16_on_a_cpu_is_refused():
@@ -93,7 +116,7 @@ def test_measured_once_and_kept(tmp_path, monkeypatch):
     first = machine_plan(device="cpu", cache=tmp_path)
     second = machine_plan(device="cpu", cache=tmp_path)
     assert first == second
-    assert len(calls) == len(PROBES)
+    assert tuple(calls) == probes(first.native or "native bfloat16 32" in calls)
 
 
 @pytest.mark.parametrize("damage", ["{", "[]", '{"product float32": 1}', None])
@@ -101,9 +124,10 @@ def test_damaged_measurements_are_taken_again(damage, tmp_path, monkeypatch):
     monkeypatch.setattr(plans, "measure_here", lambda probe: 1.0)
     machine_plan(device="cpu", cache=tmp_path)
     (file,) = tmp_path.glob("plan-*.json")
-    file.write_text(damage or json.dumps(dict.fromkeys(PROBES, -1.0)))
+    names = json.loads(file.read_text())
+    file.write_text(damage or json.dumps(dict.fromkeys(names, -1.0)))
     assert machine_plan(device="cpu", cache=tmp_path) == machine_plan(device="cpu", cache=tmp_path)
-    assert json.loads(file.read_text()) == dict.fromkeys(PROBES, 1.0)
+    assert json.loads(file.read_text()) == dict.fromkeys(names, 1.0)
 
 
 def test_a_cache_that_cannot_be_written_only_costs_time(tmp_path, monkeypatch):
@@ -112,8 +136,9 @@ def test_a_cache_that_cannot_be_written_only_costs_time(tmp_path, monkeypatch):
     assert machine_plan(device="cpu", cache=tmp_path / "file").dtype == "float32"
 
 
-def test_every_probe_runs_here():
-    assert all(plans.measure_here(probe) > 0 for probe in PROBES)
+def test_every_probe_runs_here(tmp_path):
+    native = loading.load(tmp_path) is not None
+    assert all(plans.measure_here(probe) > 0 for probe in probes(native))
 
 
 def test_the_plan_is_json():
