@@ -31,7 +31,7 @@ MODEL = """\
 
 SHOWN: dict[str, dict[str, Any]] = {
     "data": {"train": "data.csv", "test": 0.2},
-    "train": {"epochs": 3, "seed": 0},
+    "train": {"epochs": 4, "seed": 0},
 }
 """Settings that the template sets itself, so that it says what most recipes say."""
 

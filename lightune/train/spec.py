@@ -23,7 +23,7 @@ from pydantic import (
 from lightune.engine.spec import EngineSpec
 from lightune.settings import Settings
 
-DEFAULT_EPOCHS = 3
+DEFAULT_EPOCHS = 4
 """Passes over the records when there are neither few nor many of them."""
 
 ENOUGH_STEPS = 400
