@@ -48,7 +48,7 @@ from lightune.nn.bottleneck import (
     Tap,
     behind_block,
 )
-from lightune.nn.roles import Block, find_roles
+from lightune.nn.roles import Block, find_roles, unwrapped
 from lightune.nn.surgery import ALL_LINEAR, Surgery, find_linears, shape
 
 INSIDE = "bottleneck"
@@ -104,7 +104,7 @@ class BottleneckAdapter(Method):
             surgery.undo()
             raise
         for path, base in poolers.items():
-            adapters[path] = self._adapter(shape(base)[1], base)
+            adapters[path] = self._adapter(shape(unwrapped(base))[1], base)
             surgery.replace(path, BottleneckLinear(base, adapters[path]))
         trainable = {
             f"{path}.{INSIDE}.{name}": parameter
@@ -175,8 +175,10 @@ class BottleneckAdapter(Method):
 def _poolers(model: nn.Module, blocks: tuple[Block, ...]) -> dict[str, nn.Module]:
     """Return `{path: layer}` of the backbone's frozen linear layers behind its blocks."""
     inside = tuple(f"{block.path}." for block in blocks)
-    every = find_linears(model, ALL_LINEAR)
-    return {path: layer for path, layer in every.items() if not path.startswith(inside)}
+    behind = [p for p in find_linears(model, ALL_LINEAR) if not p.startswith(inside)]
+    # Another method's wrapper may compute with its layer's weight alone, so stay outside of it.
+    outer = [path.removesuffix(".base") for path in behind]
+    return {path: model.get_submodule(path) for path in outer}
 
 
 def _norm(model: nn.Module, block: Block) -> str:
