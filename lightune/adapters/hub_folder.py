@@ -95,7 +95,7 @@ def load_hub_folder(
         note(f"names in {path.name} lack the prefix {prefix!r}, which was put before them")
     method = _method(folder, described, found, model)
     with_head = head and (folder / HEAD_WEIGHTS).exists()
-    labels = _labels(folder) if with_head else ()
+    labels = labels_of(folder) if with_head else ()
     modules = (head_path(model),) if with_head else ()
     expected = {place: hub[len(prefix) :] for place, hub in places(model, method, name).items()}
     parts: list[Attachment] = []
@@ -235,7 +235,7 @@ def _file_name(path: str, expected: dict[str, str]) -> str:
     return f"{expected[place]}.{PARAMETERS[parameter]}"
 
 
-def _labels(folder: Path) -> tuple[str, ...]:
+def labels_of(folder: Path) -> tuple[str, ...]:
     """Return the class names of the saved head; they may also be missing."""
     if not (folder / HEAD_CONFIG).exists():
         return ()

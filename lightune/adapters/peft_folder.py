@@ -149,14 +149,13 @@ def _lora(
 ) -> dict[str, Any]:
     """Return one LoRA or DoRA, or several together where ranks or strengths differ."""
     groups: dict[tuple[str, int, Any], list[str]] = {}
-    strengths = _literal(folder, config.get("alpha_pattern") or {})
+    alpha_of = strengths(folder, config)
     for name, shape in shapes.items():
         layer, found, end = name.rpartition(".lora_A.")
         if not found or end != "weight" or not shape:
             continue
         kind = "dora" if f"{layer}.lora_magnitude_vector" in shapes else "lora"
-        alpha = next((a for fits, a in strengths if fits(layer)), config.get("lora_alpha"))
-        groups.setdefault((kind, shape[0], alpha), []).append(layer)
+        groups.setdefault((kind, shape[0], alpha_of(layer)), []).append(layer)
     parts = [
         _method(
             kind,
@@ -172,6 +171,16 @@ def _lora(
         for (kind, rank, alpha), targets in groups.items()
     ]
     return parts[0] if len(parts) == 1 else _method("combined", {"methods": parts}, folder)
+
+
+def strengths(folder: Path, config: Mapping[str, Any]) -> Callable[[str], Any]:
+    """Return the function from a layer's path to its alpha.
+
+    Raises:
+        AdapterError: the config's `alpha_pattern` holds regular expressions.
+    """
+    pattern = _literal(folder, config.get("alpha_pattern") or {})
+    return lambda layer: next((a for fits, a in pattern if fits(layer)), config.get("lora_alpha"))
 
 
 def _literal(folder: Path, pattern: Mapping[str, Any]) -> list[tuple[Callable[[str], bool], Any]]:

@@ -17,7 +17,8 @@ import json
 import os
 import secrets
 import shutil
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -34,7 +35,7 @@ from lightune.adapters.files import (
     PEFT_CONFIG,
     sha256,
 )
-from lightune.adapters.manifest import Manifest
+from lightune.adapters.manifest import HeadId, Manifest
 from lightune.adapters.merge import Tensors, masters, merged_state, without_aliases
 from lightune.errors import AdapterError, ResourceError
 from lightune.methods.base import Attachment
@@ -45,7 +46,7 @@ PEFT_VERSION = f"0.21.0{OURS}"
 PROMPT = "prompt_embeddings"
 PROMPT_LEARNING = {"PROMPT_TUNING", "P_TUNING", "PREFIX_TUNING"}
 """Methods whose weights PEFT saves as one tensor, named `PROMPT`."""
-PEFT_TASK_TYPES = {"sequence_classification": "SEQ_CLS"}
+PEFT_TASK_TYPES = {"sequence_classification": "SEQ_CLS", "causal_lm": "CAUSAL_LM"}
 
 
 def save_adapter(
@@ -75,12 +76,7 @@ def save_adapter(
         ResourceError: the disk is full.
     """
     folder = Path(folder)
-    if folder.exists() or folder.is_symlink():
-        raise AdapterError(
-            f"{folder} exists, and an adapter is never overwritten",
-            found="a folder" if folder.is_dir() else "a file or link",
-            mend="give another folder, or remove this one yourself",
-        )
+    _check_new(folder)
     trained = masters(attachments, tensors)
     if not trained:
         raise AdapterError(
@@ -91,20 +87,97 @@ def save_adapter(
     layout = attachments[0].layout
     modules = tuple(path for part in attachments for path in part.modules)
     manifest = manifest.model_copy(update={"layout": layout, "new_modules": modules})
-    temporary = folder.parent / f".{folder.name}.{secrets.token_hex(4)}.tmp"
-    try:
-        temporary.mkdir(parents=True)
+    with new_folder(folder) as temporary:
         if layout == "model":
             state = without_aliases(merged_state(model, attachments, tensors))
             _write_tensors(temporary / MODEL_WEIGHTS, state)
-            _write_model_config(temporary, model, manifest, tokenizer)
+            _write_model_config(temporary, model, manifest.head, tokenizer)
         else:
             _write_tensors(temporary / ADAPTER_WEIGHTS, file_tensors(attachments, trained))
             if layout == "peft":
                 _write_json(temporary / PEFT_CONFIG, peft_config(attachments, manifest))
-        hashes = {entry.name: sha256(entry) for entry in sorted(temporary.iterdir())}
-        manifest = manifest.model_copy(update={"files": hashes})
-        _write_json(temporary / MANIFEST, manifest.model_dump(mode="json"))
+        return _write_manifest(temporary, manifest)
+
+
+def save_tensors(
+    folder: Path, tensors: Tensors, manifest: Manifest | None, config: dict[str, Any] | None = None
+) -> None:
+    """Write an adapter whose tensors are at hand, without a model, to a new folder.
+
+    Args:
+        tensors: by their names in the file.
+        manifest: `files` is filled in; None where there is no base to bind it to.
+        config: PEFT's `adapter_config.json`, for the layout `peft`.
+
+    Raises:
+        AdapterError: the folder exists.
+        ResourceError: the disk is full.
+    """
+    with new_folder(Path(folder)) as temporary:
+        _write_tensors(temporary / ADAPTER_WEIGHTS, tensors)
+        if config is not None:
+            _write_json(temporary / PEFT_CONFIG, config)
+        if manifest is not None:
+            _write_manifest(temporary, manifest)
+
+
+def save_merged(
+    folder: Path,
+    model: nn.Module,
+    attachments: Sequence[Attachment],
+    head: HeadId | None,
+    tokenizer: Any = None,
+    untie: bool = False,
+) -> None:
+    """Write the base with the adapter inside: a model that Transformers loads alone.
+
+    Args:
+        folder: does not exist yet.
+        model: with the attachments on it.
+        head: its labels go into the model's config.
+        untie: give a changed weight that is tied to another a tensor of its own.
+
+    Raises:
+        AdapterError: the folder exists, or the adapter cannot be merged.
+        ResourceError: the disk is full.
+    """
+    _check_new(Path(folder))
+    state = without_aliases(merged_state(model, attachments, untie=untie))
+    with new_folder(Path(folder)) as temporary:
+        _write_tensors(temporary / MODEL_WEIGHTS, state)
+        _write_model_config(temporary, model, head, tokenizer, untie)
+
+
+def _write_manifest(folder: Path, manifest: Manifest) -> Manifest:
+    """Write the manifest, with the hash of every file that lies there; return it."""
+    hashes = {entry.name: sha256(entry) for entry in sorted(folder.iterdir())}
+    manifest = manifest.model_copy(update={"files": hashes})
+    _write_json(folder / MANIFEST, manifest.model_dump(mode="json"))
+    return manifest
+
+
+def _check_new(folder: Path) -> None:
+    if folder.exists() or folder.is_symlink():
+        raise AdapterError(
+            f"{folder} exists, and an adapter is never overwritten",
+            found="a folder" if folder.is_dir() else "a file or link",
+            mend="give another folder, or remove this one yourself",
+        )
+
+
+@contextmanager
+def new_folder(folder: Path) -> Iterator[Path]:
+    """Give a folder to write into that takes its place, whole and synced, when the body has ended.
+
+    Raises:
+        AdapterError: `folder` exists.
+        ResourceError: the disk is full; nothing is left behind.
+    """
+    _check_new(folder)
+    temporary = folder.parent / f".{folder.name}.{secrets.token_hex(4)}.tmp"
+    try:
+        temporary.mkdir(parents=True)
+        yield temporary
         for entry in [*temporary.iterdir(), temporary]:
             _fsync(entry)
         temporary.rename(folder)
@@ -120,7 +193,6 @@ def save_adapter(
         ) from None
     finally:
         shutil.rmtree(temporary, ignore_errors=True)
-    return manifest
 
 
 def file_tensors(attachments: Sequence[Attachment], trained: Tensors) -> dict[str, Tensor]:
@@ -156,14 +228,18 @@ def peft_config(attachments: Sequence[Attachment], manifest: Manifest) -> dict[s
     }
 
 
-def _write_model_config(folder: Path, model: Any, manifest: Manifest, tokenizer: Any) -> None:
+def _write_model_config(
+    folder: Path, model: Any, head: HeadId | None, tokenizer: Any, untied: bool = False
+) -> None:
     """Write what makes a folder of weights a model that Transformers can load."""
     config = copy.deepcopy(model.config)
     config.architectures = [type(model).__name__]
     config.dtype = "float32"
-    if manifest.head and manifest.head.labels:
-        config.id2label = dict(enumerate(manifest.head.labels))
-        config.label2id = {label: i for i, label in enumerate(manifest.head.labels)}
+    if untied:
+        config.tie_word_embeddings = False
+    if head and head.labels:
+        config.id2label = dict(enumerate(head.labels))
+        config.label2id = {label: i for i, label in enumerate(head.labels)}
     config.save_pretrained(folder)
     if tokenizer is not None:
         tokenizer.save_pretrained(folder)

@@ -3,9 +3,6 @@
 import copy
 import json
 import os
-import subprocess
-import sys
-from pathlib import Path
 
 import pytest
 import torch
@@ -18,7 +15,7 @@ from lightune.adapters.load import load_adapter
 from lightune.adapters.manifest import BaseModelId, HeadId, Manifest, describe_method
 from lightune.adapters.save import save_adapter
 from lightune.errors import AdapterError, MethodError, ResourceError
-from lightune.methods.base import Attachment, methods
+from lightune.methods.base import Attachment
 from lightune.methods.beside import train_new_modules
 from lightune.methods.full import Full
 from lightune.methods.head import Head
@@ -180,56 +177,6 @@ def test_a_full_disk_is_said_and_leaves_nothing_behind(tmp_path, monkeypatch, st
     with pytest.raises(ResourceError, match="disk is full"):
         save_adapter(tmp_path / "adapter", model, parts, manifest_of(LoRA()))
     assert list(tmp_path.iterdir()) == []
-
-
-CHILD = """
-import sys, warnings
-from pathlib import Path
-import torch
-from safetensors.torch import save_file
-from lightune.adapters.load import load_adapter
-from lightune.models.tiny import FAMILIES
-from lightune.types import HeadSpec
-
-ids = torch.tensor([[5, 9, 13, 21, 7, 3], [8, 6, 30, 2, 11, 4]])
-results = {}
-for folder in sorted(Path(sys.argv[1]).iterdir()):
-    family = folder.name.partition("-")[0]
-    model = FAMILIES[family](HeadSpec("sequence_classification", ("好评", "差评")), 0)[0]
-    load_adapter(folder, model, None)
-    with torch.no_grad():
-        logits = model(input_ids=ids, attention_mask=torch.ones_like(ids)).logits
-    results[folder.name] = logits.contiguous()
-save_file(results, sys.argv[2])
-"""
-
-
-def test_a_fresh_process_gives_the_same_logits_bit_for_bit(tmp_path):
-    """One process for all methods and families: starting one costs more than loading them all."""
-    folders, expected = tmp_path / "adapters", {}
-    for family in FAMILIES:
-        for name, method in methods().items():
-            model = build(family)
-            try:
-                parts = tune(model, method())
-            except MethodError:
-                continue  # what goes with what is the capability table's to say
-            save_adapter(folders / f"{family}-{name}", model, parts, manifest_of(method()))
-            expected[f"{family}-{name}"] = logits(model)
-    results = tmp_path / "results.safetensors"
-    environment = {**os.environ, "OMP_NUM_THREADS": str(torch.get_num_threads())}
-    done = subprocess.run(
-        [sys.executable, "-c", CHILD, str(folders), str(results)],
-        capture_output=True,
-        text=True,
-        env=environment,
-        cwd=Path(__file__).parents[2],
-        check=False,
-    )
-    assert done.returncode == 0, done.stderr
-    found = load_file(results)
-    assert found.keys() == expected.keys()
-    assert all(torch.equal(found[name], expected[name]) for name in expected)
 
 
 def test_a_model_folder_whose_untrained_tensors_differ_is_refused(tmp_path):
