@@ -18,7 +18,18 @@ from typer.core import TyperGroup
 from typer.main import get_command
 
 from lightune import __version__
-from lightune.cli import data, doctor, evaluate, init, methods, models, predict, tasks, train
+from lightune.cli import (
+    adapters,
+    data,
+    doctor,
+    evaluate,
+    init,
+    methods,
+    models,
+    predict,
+    tasks,
+    train,
+)
 from lightune.cli.messages import (
     UsageError,
     error_json,
@@ -86,7 +97,7 @@ app.command()(init.init)
 app.command()(train.train)
 app.command()(evaluate.evaluate)
 app.command()(predict.predict)
-for listing in (methods, tasks, models):
+for listing in (methods, tasks, models, adapters):
     app.add_typer(listing.app, cls=Commands)
 app.add_typer(data.app, cls=Commands)
 app.command()(doctor.doctor)

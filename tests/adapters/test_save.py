@@ -14,7 +14,7 @@ from lightune.adapters import save
 from lightune.adapters.load import load_adapter
 from lightune.adapters.manifest import BaseModelId, HeadId, Manifest, describe_method
 from lightune.adapters.save import save_adapter
-from lightune.errors import AdapterError, MethodError, ResourceError
+from lightune.errors import AdapterError, ResourceError
 from lightune.methods.base import Attachment
 from lightune.methods.beside import train_new_modules
 from lightune.methods.full import Full
