@@ -218,6 +218,10 @@ def _fit(job: Job, folder: RunFolder, look: Look, note: Note) -> FitResult:
             progress.log(entry)
             track(entry)
 
+        def on_step(step: int, state: Any) -> None:
+            job.recipe.method.on_step(job.attachments[0], step)
+            progress.step(step)
+
         return fit(
             **job.loop_arguments(),
             groups=job.groups(),
@@ -225,7 +229,7 @@ def _fit(job: Job, folder: RunFolder, look: Look, note: Note) -> FitResult:
             prefix_cache=cache,
             evaluate=_validation(job),
             on_log=on_log,
-            on_step=lambda step, state: progress.step(step),
+            on_step=on_step,
             place=lambda index: str(places[index]),
         )
 

@@ -172,6 +172,15 @@ class Method(Settings, ABC):
         """Return how many of the positions that a text could have the method takes."""
         return 0
 
+    def on_step(self, attachment: Attachment, step: int) -> None:
+        """Do what the method does after every step of the optimiser (a budget divided anew …).
+
+        Args:
+            attachment: what `attach` gave.
+            step: steps done, from 1.
+        """
+        return
+
     def param_groups(self, attachment: Attachment, learning_rate: float) -> list[dict[str, Any]]:
         """Return the optimiser's groups; one group at one rate unless a method says otherwise."""
         return [{"params": list(attachment.trainable.values()), "lr": learning_rate}]

@@ -110,6 +110,11 @@ class Combined(Method):
         whole.parts = tuple(done)
         return whole
 
+    def on_step(self, attachment: Attachment, step: int) -> None:
+        parts = attachment.parts if isinstance(attachment, Joined) else ()
+        for method, part in zip(self._parts, parts, strict=True):
+            method.on_step(part, step)
+
     def param_groups(self, attachment: Attachment, learning_rate: float) -> list[dict[str, Any]]:
         groups: list[dict[str, Any]] = []
         parts = attachment.parts if isinstance(attachment, Joined) else ()
