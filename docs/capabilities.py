@@ -9,6 +9,7 @@ method merges when the plain model's state can be written for every kind that it
 """
 
 import json
+import re
 import sys
 from collections.abc import Mapping
 from pathlib import Path
@@ -25,6 +26,8 @@ ROOT = Path(__file__).parents[1]
 FACTS = ROOT / "lightune" / "methods" / "capabilities.json"
 PAGE = ROOT / "docs" / "methods.md"
 BEGIN = "<!-- capabilities: written by docs/capabilities.py -->"
+CLASS = re.compile(r"\b[A-Z]\w+(?:For|Model|With)\w*")
+"""Names of model classes: the same reason holds for many."""
 END = "<!-- end of capabilities -->"
 
 
@@ -70,6 +73,7 @@ def table(found: Mapping[str, Any]) -> str:
         for capability in found.values():
             reason = capability["refused"].get(kind)
             if reason is not None:
+                reason = CLASS.sub("the model", reason)
                 reasons.setdefault(reason, len(reasons) + 1)
             cells.append("yes" if reason is None else f"no ({reasons[reason]})")
         lines.append(f"| {kind} | " + " | ".join(cells) + " |")

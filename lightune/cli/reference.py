@@ -14,6 +14,7 @@ from typing import Any, Literal, Union, get_args, get_origin
 
 from lightune.cli.output import Output, table
 from lightune.errors import ConfigError
+from lightune.methods.capabilities import capabilities
 from lightune.settings import Settings, keys
 from lightune.template import help_table
 
@@ -33,8 +34,12 @@ def list_all(out: Output, kind: str, classes: Mapping[str, Any]) -> None:
     """
     rows = [_summary(cls) for cls in classes.values()]
     out.result({kind: rows})
+    columns, cells = ["name", "what it does"], [[row["name"], row["summary"]] for row in rows]
+    if kind == "methods":
+        columns += ["works on", "merges"]
+        cells = [[*cell, *_works(row)] for cell, row in zip(cells, rows, strict=True)]
     out.show(
-        table(["name", "what it does"], [(row["name"], row["summary"]) for row in rows]),
+        table(columns, cells),
         f"in full: lightune {kind} show NAME",
     )
 
@@ -54,6 +59,10 @@ def show_one(out: Output, kind: str, classes: Mapping[str, Any], name: str) -> N
     for key in ("paper", "learning_rate", "metric"):
         if key in page:
             out.show(f"{key.replace('_', ' ')}: {page[key]}")
+    if "merges" in page:
+        out.show(f"works on: {', '.join(page['works'])}; merges: {_works(page)[1]}")
+        for reason, kinds in _by_reason(page["refused"]).items():
+            out.show(f"not on {', '.join(kinds)}: {reason}")
     for column, use in page.get("columns", {}).items():
         needed = "needed" if use["needed_to_predict"] else "needed to train"
         needed = needed if use["needed_to_train"] else "optional"
@@ -114,6 +123,7 @@ def _summary(cls: Any) -> dict[str, Any]:
     row = {"name": cls.name, "summary": cls.summary}
     if hasattr(cls, "paper"):
         row |= {"paper": cls.paper, "learning_rate": cls.learning_rate}
+        row |= capabilities().get(cls.name, {})
     else:
         row |= {
             "metric": cls.deciding,
@@ -127,6 +137,23 @@ def _summary(cls: Any) -> dict[str, Any]:
             },
         }
     return row
+
+
+def _works(page: Mapping[str, Any]) -> tuple[str, str]:
+    """Return on how many kinds of models a method works, and whether it merges, in words."""
+    if "works" not in page:
+        return "not tried", ""
+    every = len(page["works"]) + len(page["refused"])
+    return f"{len(page['works'])} of {every} kinds", "yes" if page["merges"] else "no"
+
+
+def _by_reason(refused: Mapping[str, str]) -> dict[str, list[str]]:
+    """Return the kinds of models by why a method is refused there; a model's class is left out."""
+    found: dict[str, list[str]] = {}
+    for kind, reason in refused.items():
+        general = re.sub(r"\b[A-Z]\w+(?:For|Model|With)\w*", "the model", reason)
+        found.setdefault(general, []).append(kind)
+    return found
 
 
 def _about(cls: Any) -> str:

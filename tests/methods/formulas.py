@@ -48,5 +48,46 @@ def head_parts(model: nn.Module) -> tuple[str, ...]:
     return tuple(f"{name}." for name in parts)
 
 
-FORMULAS = {"lora": lora, "full": full, "head": lambda model: 0}
+def dora(model: nn.Module) -> int:
+    """LoRA's, and one length for every output of a layer."""
+    return lora(model) + sum(sum(layer.weight.shape) - width_in(layer) for layer in adapted(model))
+
+
+def width_in(layer: nn.Module) -> int:
+    return layer.weight.shape[0 if type(layer).__name__ == "Conv1D" else 1]
+
+
+def of_base(model: nn.Module, wanted) -> int:
+    """The weights of the base, without what is trained beside, for which `wanted(path)` holds."""
+    beside = head_parts(model)
+    return sum(
+        p.numel()
+        for path, p in model.named_parameters()
+        if wanted(path) and not path.startswith(beside)
+    )
+
+
+def norms(model: nn.Module) -> int:
+    """Every weight and bias of a module whose class is called a norm."""
+    return of_base(
+        model,
+        lambda path: "norm" in type(model.get_submodule(path.rpartition(".")[0])).__name__.lower(),
+    )
+
+
+def prompt(model: nn.Module) -> int:
+    """20 tokens times the width of the word embedding."""
+    return 20 * model.get_input_embeddings().weight.shape[1]
+
+
+FORMULAS = {
+    "lora": lora,
+    "lora_plus": lora,
+    "dora": dora,
+    "full": full,
+    "head": lambda model: 0,
+    "bitfit": lambda model: of_base(model, lambda path: path.rpartition(".")[2] == "bias"),
+    "norm_tuning": norms,
+    "prompt_tuning": prompt,
+}
 """`{method: formula}`; the head's own weights are counted beside it."""

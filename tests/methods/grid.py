@@ -4,6 +4,7 @@ A method may add to its own test file, `tests/methods/test_<name>.py`:
 
     def trained_weights(model) -> int: …     the formula of the docs, at default settings
     SETTINGS = [{"start": "pissa"}, …]       further settings that keep the same contract
+    SETTINGS_ON = ("bert", …)                the kinds they are tried on; four by default
 
 Pairs that `lightune/methods/capabilities.json` calls impossible must be refused at attach with the
 reason that it gives; all others, and those of methods that it does not know, must work.
