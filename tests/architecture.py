@@ -170,6 +170,16 @@ def mapped(root: Path) -> set[str]:
     }
 
 
+def first_line(source: Path) -> str:
+    """Return what a file says of itself in the first line of its docstring or, in C, comment."""
+    if not source.exists() or source.suffix not in (".py", ".c", ".h"):
+        return ""
+    text = source.read_text(encoding="utf-8")
+    if source.suffix == ".py":
+        return (ast.get_docstring(ast.parse(text)) or "").partition("\n")[0].rstrip(".")
+    return text.partition("\n")[0].removeprefix("/* ").removesuffix(" */").rstrip(".")
+
+
 def folder_map(root: Path) -> str:
     """Return the map to paste into a README; the words are the first lines of the docstrings."""
     lines = ["lightune/"]
@@ -181,8 +191,7 @@ def folder_map(root: Path) -> str:
         for path in ranked:
             last = path == ranked[-1]
             source = path / "__init__.py" if path.is_dir() else path
-            text = source.read_text(encoding="utf-8") if source.suffix == ".py" else ""
-            about = (ast.get_docstring(ast.parse(text)) or "").partition("\n")[0].rstrip(".")
+            about = first_line(source)
             name = f"{indent}{'└' if last else '├'}── {path.name}{'/' * path.is_dir()}"
             lines.append(f"{name:<34} {about}".rstrip())
             if path.is_dir():

@@ -100,11 +100,11 @@ def _stdin() -> list[Any]:
 
 
 def _show(out: Output, texts: list[str], predictions: list[dict[str, Any]]) -> None:
-    rows = []
     if predictions and "scores" not in predictions[0]:
-        rows = [(r["prediction"], t) for r, t in zip(predictions, texts[:SHOWN], strict=False)]
-        out.show(table(["answer", "text"], rows))
+        answers = [(r["prediction"], t) for r, t in zip(predictions, texts[:SHOWN], strict=False)]
+        out.show(table(["answer", "text"], answers))
         return
+    rows = []
     for text, row in zip(texts[:SHOWN], predictions, strict=False):
         names = row["prediction"] if isinstance(row["prediction"], list) else [row["prediction"]]
         scores = [f"{row['scores'][name]:.4f}" for name in names if name in row["scores"]]

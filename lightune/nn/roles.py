@@ -357,7 +357,7 @@ def _has_final_norm(model: nn.Module, block: str, width: int) -> bool:
 def _embedding_path(model: Any) -> str | None:
     try:
         embedding = model.get_input_embeddings()
-    except (AttributeError, NotImplementedError):
+    except (AttributeError, RuntimeError):  # Transformers has no embedding to name
         return None
     return next((path for path, m in model.named_modules() if m is embedding), None)
 
