@@ -225,7 +225,7 @@ def measure_here(probe: str) -> float:
         return nn.functional.scaled_dot_product_attention(q, k, v, scale=0.2)
 
     def native() -> torch.Tensor:
-        return NativeAttention.apply(q, k, v, None, 0.2, None)
+        return NativeAttention.apply(q, k, v, None, 0.2, None, None)
 
     run = {"plain": plain, "fused": fused, "native": native}[kind]
     return _fastest(lambda: run().sum().backward())

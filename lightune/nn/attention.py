@@ -33,6 +33,7 @@ from transformers.masking_utils import eager_mask
 
 from lightune.errors import ModelError
 from lightune.nn.dropout import factors as dropout_factors
+from lightune.nn.dropout import places as dropout_places
 from lightune.nn.native_attention import NativeAttention, takes
 
 NAME, NATIVE = "lightune", "lightune_native"
@@ -154,12 +155,13 @@ def attention(
     if position_bias is not None:
         mask = position_bias if mask is None else mask + position_bias
     shape = (*query.shape[:3], key.shape[2])
-    kept = None
-    if dropout:
-        kept = dropout_factors(shape, dropout, query)
     by_autograd = softcap is not None or (mask is not None and mask.requires_grad)
     if native and not by_autograd and takes(query, key, value, mask):
-        return NativeAttention.apply(query, key, value, mask, scale, kept), None
+        pool, starts = None, None
+        if dropout:
+            pool, starts = dropout_places(shape[0] * shape[1], shape[2] * shape[3], dropout, query)
+        return NativeAttention.apply(query, key, value, mask, scale, pool, starts), None
+    kept = dropout_factors(shape, dropout, query) if dropout else None
     groups = query.shape[1] // key.shape[1]
     if groups > 1:
         key, value = (t.repeat_interleave(groups, dim=1) for t in (key, value))

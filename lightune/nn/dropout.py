@@ -55,7 +55,20 @@ def factors(shape: Sequence[int], p: float, like: Tensor) -> Tensor:
     return _windows(math.prod(shape), p, like.dtype).view(tuple(shape))
 
 
-def _windows(count: int, p: float, dtype: torch.dtype) -> Tensor:
+def places(count: int, size: int, p: float, like: Tensor) -> tuple[Tensor, Tensor]:
+    """Return dropout factors for `count` parts of `size` elements, without writing them out.
+
+    Returns:
+        factors in one row, not to be written to, and where each part's begin, `[count]` in int64.
+    """
+    if _pooled and 2 * size <= LARGEST_POOL:
+        pool = _pool(size, p, like.dtype)
+        return pool, torch.randint(len(pool) - size + 1, (count,))
+    return factors((count * size,), p, like), torch.arange(count) * size
+
+
+def _pool(count: int, p: float, dtype: torch.dtype) -> Tensor:
+    """Return the pool for calls of so many factors."""
     size = SMALLEST_POOL
     while size < min(2 * count, LARGEST_POOL):
         size *= 2
@@ -64,7 +77,12 @@ def _windows(count: int, p: float, dtype: torch.dtype) -> Tensor:
         generator = torch.Generator().manual_seed(_seed)
         keep = torch.empty(size).bernoulli_(1 - p, generator=generator)
         _pools[key] = keep.div_(1 - p).to(dtype)
-    pool, length = _pools[key], min(count, size // 2)
+    return _pools[key]
+
+
+def _windows(count: int, p: float, dtype: torch.dtype) -> Tensor:
+    pool = _pool(count, p, dtype)
+    size, length = len(pool), min(count, len(pool) // 2)
     starts = torch.randint(size - length + 1, (-(-count // length),)).tolist()
     if len(starts) == 1:
         return pool[starts[0] : starts[0] + count]

@@ -58,7 +58,7 @@ class AttentionArguments(ctypes.Structure):
     _fields_ = [
         ("q", View), ("k", View), ("v", View), ("grad", View),
         ("mask", c_void_p), ("mask_batch", c_long), ("mask_head", c_long), ("mask_row", c_long),
-        ("mask_float", c_long), ("drop", c_void_p),
+        ("mask_float", c_long), ("drop", c_void_p), ("drop_starts", c_void_p),
         ("out", c_void_p), ("grad_q", c_void_p), ("grad_k", c_void_p), ("grad_v", c_void_p),
         ("stats", c_void_p), ("batch", c_long), ("heads", c_long), ("key_heads", c_long),
         ("queries", c_long), ("keys", c_long), ("width", c_long), ("scale", c_float),

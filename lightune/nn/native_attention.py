@@ -38,8 +38,9 @@ def takes(q: Tensor, k: Tensor, v: Tensor, mask: Tensor | None) -> bool:
 
 class NativeAttention(torch.autograd.Function):
     """Q `[batch, heads, queries, width]`, K and V `[batch, key heads, keys, width]`; mask None or
-    `[batch or 1, heads or 1, queries or 1, keys]`; `factors` None or `[batch, heads, queries,
-    keys]`. Returns `[batch, queries, heads, width]`."""
+    `[batch or 1, heads or 1, queries or 1, keys]`. `pool` is None or has dropout factors, those
+    of each head `[queries, keys]` from where `starts`, `[batch * heads]`, says. Returns `[batch,
+    queries, heads, width]`."""
 
     @staticmethod
     def forward(
@@ -49,18 +50,19 @@ class NativeAttention(torch.autograd.Function):
         v: Tensor,
         mask: Tensor | None,
         scale: float,
-        factors: Tensor | None,
+        pool: Tensor | None,
+        starts: Tensor | None,
     ) -> Tensor:
-        out, stats = attend(_loaded(), q, k, v, mask, scale, factors)
-        ctx.save_for_backward(q, k, v, mask, factors, stats)
+        out, stats = attend(_loaded(), q, k, v, mask, scale, pool, starts)
+        ctx.save_for_backward(q, k, v, mask, pool, starts, stats)
         ctx.scale = scale
         return out
 
     @staticmethod
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
-        q, k, v, mask, factors, stats = ctx.saved_tensors
-        grads = slopes(_loaded(), grad, q, k, v, mask, ctx.scale, factors, stats)
-        return (*grads, None, None, None)
+        q, k, v, mask, pool, starts, stats = ctx.saved_tensors
+        grads = slopes(_loaded(), grad, q, k, v, mask, ctx.scale, pool, starts, stats)
+        return (*grads, None, None, None, None)
 
 
 def _loaded() -> Kernels:
@@ -72,13 +74,13 @@ def _loaded() -> Kernels:
 
 def attend(
     kernels: Kernels, q: Tensor, k: Tensor, v: Tensor, mask: Tensor | None, scale: float,
-    factors: Tensor | None,
+    pool: Tensor | None, starts: Tensor | None,
 ) -> tuple[Tensor, Tensor]:  # fmt: skip
     """Return the attention's output, and the largest score and 1 / sum of each row."""
     batch, heads, queries, width = q.shape
     out = torch.empty(batch, queries, heads, width, dtype=torch.bfloat16)
     stats = torch.empty(batch, heads, queries, 2)
-    arguments = _arguments(q, k, v, mask, scale, factors, stats)
+    arguments = _arguments(q, k, v, mask, scale, pool, starts, stats)
     arguments.out = out.data_ptr()
     kernels.attention(arguments)
     return out, stats
@@ -86,12 +88,12 @@ def attend(
 
 def slopes(
     kernels: Kernels, grad: Tensor, q: Tensor, k: Tensor, v: Tensor, mask: Tensor | None,
-    scale: float, factors: Tensor | None, stats: Tensor,
+    scale: float, pool: Tensor | None, starts: Tensor | None, stats: Tensor,
 ) -> tuple[Tensor, Tensor, Tensor]:  # fmt: skip
     """Return the gradients of q, k and v, shaped as they are; `grad` is that of the output."""
     if grad.stride(-1) != 1:
         grad = grad.contiguous()
-    arguments = _arguments(q, k, v, mask, scale, factors, stats)
+    arguments = _arguments(q, k, v, mask, scale, pool, starts, stats)
     arguments.grad = _view(grad.transpose(1, 2))
     # laid out position by position, as the projections that come next read them
     grads = [t.new_empty(t.shape[0], t.shape[2], t.shape[1], t.shape[3]) for t in (q, k, v)]
@@ -102,8 +104,8 @@ def slopes(
 
 
 def _arguments(
-    q: Tensor, k: Tensor, v: Tensor, mask: Tensor | None, scale: float, factors: Tensor | None,
-    stats: Tensor,
+    q: Tensor, k: Tensor, v: Tensor, mask: Tensor | None, scale: float, pool: Tensor | None,
+    starts: Tensor | None, stats: Tensor,
 ) -> AttentionArguments:  # fmt: skip
     batch, heads, queries, width = q.shape
     made = AttentionArguments(q=_view(q), k=_view(k), v=_view(v), stats=stats.data_ptr())
@@ -112,8 +114,8 @@ def _arguments(
         made.mask = spread.data_ptr()
         made.mask_batch, made.mask_head, made.mask_row, _ = spread.stride()
         made.mask_float = int(mask.dtype is torch.float32)
-    if factors is not None:
-        made.drop = factors.data_ptr()
+    if pool is not None and starts is not None:
+        made.drop, made.drop_starts = pool.data_ptr(), starts.data_ptr()
     made.batch, made.heads, made.queries, made.width = batch, heads, queries, width
     made.key_heads, made.keys, made.scale = k.shape[1], k.shape[2], scale
     return made
@@ -134,8 +136,9 @@ def differs(kernels: Kernels, generator: torch.Generator) -> bool:
     low = torch.finfo(torch.bfloat16).min
     mask = torch.full((21, 21), low).triu(1).bfloat16().expand(2, 1, 21, 21)
     factors = torch.rand(2, 4, 21, 21, generator=generator).bfloat16()
-    out, stats = attend(kernels, q, k, v, mask, 0.2, factors)
-    found = slopes(kernels, grad, q, k, v, mask, 0.2, factors, stats)
+    starts = torch.arange(8) * 21 * 21
+    out, stats = attend(kernels, q, k, v, mask, 0.2, factors, starts)
+    found = slopes(kernels, grad, q, k, v, mask, 0.2, factors, starts, stats)
     exact = [t.double().requires_grad_() for t in (q, k, v)]
     key, value = (t.repeat_interleave(2, dim=1) for t in exact[1:])
     scores = exact[0] @ key.transpose(-1, -2) * 0.2 + mask.double()

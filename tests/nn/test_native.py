@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch import nn
 
-from lightune.nn import native
+from lightune.nn import dropout, native
 from lightune.nn.attention import NATIVE, attention, register
 from lightune.nn.gelu import NativeGELU, swap_gelu
 from lightune.nn.lowrank import LowRankLinear
@@ -115,11 +115,15 @@ def test_attention_is_its_formula(kernels, name):
     inputs = [draw(queries, heads), draw(keys, key_heads), draw(keys, key_heads)]
     inputs = [t.requires_grad_() for t in inputs]
     mask = mask_of(name, batch, heads, queries, keys)
-    factors = None
-    if drops:
-        factors = torch.empty(batch, heads, queries, keys).bernoulli_(0.9).div_(0.9).bfloat16()
+    factors = pool = starts = None
+    if drops:  # those of a head begin anywhere in the pool
+        size = queries * keys
+        pool = torch.empty(3 * size).bernoulli_(0.9).div_(0.9).bfloat16()
+        starts = torch.randint(2 * size, (batch * heads,))
+        parts = [pool[s : s + size] for s in starts.tolist()]
+        factors = torch.stack(parts).view(batch, heads, queries, keys)
     grad = torch.randn(batch, queries, heads, width).bfloat16()
-    out = NativeAttention.apply(*inputs, mask, 0.3, factors)
+    out = NativeAttention.apply(*inputs, mask, 0.3, pool, starts)
     grads = torch.autograd.grad(out, inputs, grad)
 
     exact = [t.detach().double().requires_grad_() for t in inputs]
@@ -139,6 +143,20 @@ def test_the_registered_attention_takes_the_kernel_for_what_it_computes(kernels)
         out, _ = attention(module, part, part, part, None, native=native_wanted)
         assert ("Native" in type(out.grad_fn).__name__) is taken
     assert NATIVE == "lightune_native"
+
+
+def test_dropout_of_attention_is_what_its_places_say(kernels):
+    dropout.reset(0)
+    like = torch.zeros(1, dtype=torch.bfloat16)
+    pool, starts = dropout.places(6, 100, 0.25, like)
+    kept = torch.cat([pool[s : s + 100] for s in starts.tolist()])
+    assert set(kept.float().unique().tolist()) == {0.0, float(torch.tensor(1 / 0.75).bfloat16())}
+    assert 0.6 < float((kept > 0).float().mean()) < 0.9
+    assert len(set(starts.tolist())) > 1
+    dropout.reset(0, pooled=False)
+    drawn, starts = dropout.places(6, 100, 0.25, like)
+    assert (len(drawn), starts.tolist()) == (600, [0, 100, 200, 300, 400, 500])
+    dropout.reset(0)
 
 
 def test_gelu_of_every_bfloat16_number(kernels):
@@ -161,7 +179,7 @@ def test_what_is_not_finite_stays_so(kernels):
     q = torch.randn(1, 1, 4, 16).bfloat16()
     q[0, 0, 1, 3] = float("nan")
     ones = torch.ones(1, 1, 4, 16).bfloat16()
-    out = NativeAttention.apply(q, ones, ones, None, 1.0, None)
+    out = NativeAttention.apply(q, ones, ones, None, 1.0, None, None)
     assert out.isnan().any(-1).view(-1).tolist() == [False, True, False, False]
 
 
@@ -174,7 +192,7 @@ def test_bits_do_not_depend_on_the_threads(kernels):
     before, results = torch.get_num_threads(), []
     for threads in (1, 2):
         torch.set_num_threads(threads)
-        out = NativeAttention.apply(q, q, q, None, 0.2, None)
+        out = NativeAttention.apply(q, q, q, None, 0.2, None, None)
         y = layer(out.reshape(-1, 64))
         results.append([y, *torch.autograd.grad(y.float().sum(), (q, layer.A, layer.B))])
     torch.set_num_threads(before)

@@ -22,7 +22,8 @@ typedef struct {
     View q, k, v, grad;
     const void *mask; /* additive, or NULL */
     long mask_batch, mask_head, mask_row, mask_float;
-    const bf16 *drop; /* factors [batch, heads, queries, keys], or NULL */
+    const bf16 *drop; /* factors, or NULL; those of one head begin where `drop_starts` says */
+    const int64_t *drop_starts; /* [batch, heads] */
     bf16 *out, *grad_q, *grad_k, *grad_v; /* [batch, positions, heads, width] */
     float *stats; /* largest score and 1 / sum of each row, [batch, heads, queries, 2] */
     long batch, heads, key_heads, queries, keys, width;
@@ -65,6 +66,10 @@ static const void *mask_row(const Attention *a, long b, long h, long i) {
     long at = b * a->mask_batch + h * a->mask_head + i * a->mask_row;
     return a->mask_float ? (const void *)((const float *)a->mask + at)
                          : (const void *)((const bf16 *)a->mask + at);
+}
+
+static const bf16 *drop_row(const Attention *a, long b, long h, long i) {
+    return a->drop ? a->drop + a->drop_starts[b * a->heads + h] + i * a->keys : NULL;
 }
 
 /* How many keys, from the first, some of the rows may look at; all where a row sees none. */
@@ -154,7 +159,7 @@ static void finish_scores(const Attention *a, const void *mask, float *s, long n
     }
 }
 
-/* s = P * drop; P itself goes to `kept` where that is given. Returns nothing that is kept. */
+/* s = softmax of s; its largest element and 1 / sum go to stats */
 static void softmax(float *s, long n, float *stats) {
     __m512 top = _mm512_set1_ps(-INFINITY), sum = _mm512_setzero_ps();
     for (long j = 0; j < n; j += 16) top = _mm512_max_ps(top, _mm512_loadu_ps(s + j));
@@ -203,10 +208,10 @@ void attention_forward(const Attention *a) {
                         long at = (b * a->heads + h) * a->queries + i + r;
                         finish_scores(a, a->mask ? mask_row(a, b, h, i + r) : NULL, row, n);
                         softmax(row, wide, a->stats + 2 * at);
+                        const bf16 *drop = drop_row(a, b, h, i + r);
                         for (long j = 0; j < wide; j += 16) {
                             __m512 v = _mm512_loadu_ps(row + j);
-                            if (a->drop)
-                                v = _mm512_mul_ps(v, load_some(a->drop + at * a->keys + j, n - j));
+                            if (drop) v = _mm512_mul_ps(v, load_some(drop + j, n - j));
                             store(p + r * padded + j, v);
                         }
                     }
@@ -258,13 +263,14 @@ static void tile_backward(const Attention *a, const Desk *desk, long b, long h, 
         long at = (b * a->heads + h) * a->queries + i + r;
         __m512 largest = _mm512_set1_ps(a->stats[2 * at]);
         __m512 inverse = _mm512_set1_ps(a->stats[2 * at + 1]), sum = _mm512_setzero_ps();
+        const bf16 *drop = drop_row(a, b, h, i + r);
         finish_scores(a, a->mask ? mask_row(a, b, h, i + r) : NULL, p, n);
         for (long j = 0; j < wide; j += 16) {
             __m512 v = exp_(_mm512_sub_ps(_mm512_loadu_ps(p + j), largest));
             v = _mm512_mul_ps(v, inverse);
             __m512 slope = _mm512_loadu_ps(dp + j), kept = v;
-            if (a->drop) {
-                __m512 factor = load_some(a->drop + at * a->keys + j, n - j);
+            if (drop) {
+                __m512 factor = load_some(drop + j, n - j);
                 slope = _mm512_mul_ps(slope, factor);
                 kept = _mm512_mul_ps(v, factor);
             }
