@@ -157,7 +157,9 @@ class Peft(Method):
         if "save_projection" in known:
             given.setdefault("save_projection", False)  # made again from its seed
         try:
-            return config_class(**given), tuner_class
+            with warnings.catch_warnings():
+                warnings.simplefilter("ignore")  # of projections that are made again
+                return config_class(**given), tuner_class
         except (ValueError, TypeError) as error:
             raise MethodError(
                 f"method: PEFT refuses these settings of {self.type}",
