@@ -76,6 +76,9 @@ class Kernels:
         library.gelu_backward.argtypes = [c_void_p] * 3 + [c_long]
         for name in ("attention_forward", "attention_backward"):
             getattr(library, name).argtypes = [ctypes.POINTER(AttentionArguments)]
+        library.attention_arguments.restype = c_long
+        if library.attention_arguments() != ctypes.sizeof(AttentionArguments):
+            raise OSError("the kernels' sources are not those of this version")
 
     def lowrank_forward(self, x: Tensor, A: Tensor, B: Tensor, y: Tensor, scale: float) -> Tensor:
         """Add `scale x A^T B^T` to y in place; return x A^T, `[rows, rank]` in float32.

@@ -30,6 +30,8 @@ typedef struct {
     float scale;
 } Attention;
 
+long attention_arguments(void) { return sizeof(Attention); }
+
 INLINE const bf16 *head_of(View view, long b, long h) {
     return view.start + b * view.batch + h * view.head;
 }
