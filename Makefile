@@ -32,7 +32,7 @@ demo: setup
 	  --text "Your mailbox is full. Reply YES to upgrade for only 1.50 per week"
 
 test: setup
-	$(BIN)/python -m pytest -m "not proof"
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -m "not proof" -n auto --dist loadfile
 
 check: setup
 	$(BIN)/ruff check .
