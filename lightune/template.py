@@ -6,6 +6,7 @@ Invariants: a template loads as a recipe, whatever task and method it is for, an
 Not here:   reading recipes (`recipe.py`), printing (`cli/`).
 """
 
+import json
 import textwrap
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -112,4 +113,6 @@ def _default(info: FieldInfo) -> Any:
 def _yaml(value: Any) -> str:
     """Return a scalar or a short list as it stands behind `key: `."""
     plain = list(value) if isinstance(value, tuple) else value
+    if isinstance(plain, list) and any(isinstance(part, dict) for part in plain):
+        return json.dumps(plain, ensure_ascii=False)  # YAML too, and on one line
     return strict_yaml.write({"x": plain}).partition(":")[2].strip()
