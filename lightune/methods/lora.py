@@ -105,7 +105,8 @@ class LoRA(LowRank, Method):
 
     start: Start = "kaiming"
     """Where training starts: kaiming or gaussian (the product is zero), pissa (the largest
-    singular values of each layer) or olora (its QR decomposition)."""
+    singular values of each layer) or olora (its QR decomposition). The last two want a lower
+    learning rate: on SST-2, pissa did better at 2e-4 than at 5e-4."""
 
     def attach(self, model: nn.Module) -> Attachment:
         def make(layer: nn.Module) -> LowRankLinear:

@@ -10,7 +10,9 @@ Paper:      Hayou, Ghosh and Yu 2024, "LoRA+: Efficient Low Rank Adaptation of L
             one rate B learns too slowly in wide models.
 Start:      as LoRA: A Kaiming-uniform, B zero: the model starts as the base.
 Rate:       `train.learning_rate` is A's. That of B, the one that decides whether training is
-            stable, is `ratio` times as high; so A's is set lower than LoRA's.
+            stable, is `ratio` times as high; so A's is set lower than LoRA's: at 1e-3 for both,
+            LoRA's training collapsed. A new head learns at A's rate too. On 2,000 records of SST-2,
+            1e-4 did better than 5e-5, and neither as well as LoRA.
 Cost:       as LoRA: rank * (in + out) trained weights for each adapted layer, nothing after
             merging. Once trained it is a LoRA, and it is saved as one.
 Departs:    biases of modules trained beside it learn at A's rate, the base rate; PEFT's optimiser

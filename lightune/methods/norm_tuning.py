@@ -9,6 +9,7 @@ Start:      float32 copies of these vectors: the model starts as the base, whose
             never written.
 Places:     every normalisation layer that has weights, that of the embeddings and the one behind
             the last block included, as in PEFT's defaults.
+Rate:       1e-3; at 3e-3 the score on 2,000 records of SST-2 was no better.
 Cost:       width (RMSNorm) or 2 * width (LayerNorm) trained weights for each of them. Nothing after
             merging.
 """
