@@ -28,10 +28,12 @@ def doctor(as_json: AsJson = False) -> None:
     from lightune.engine.plan import machine_plan
     from lightune.models import store
     from lightune.models.catalogue import catalogue
+    from lightune.nn import native
     from lightune.runs.environment import environment
 
     with output(as_json) as out:
         plan = machine_plan().model_dump(mode="json")
+        missing = native.missing()
         machine = environment()
         models = {name: entry.cached for name, entry in catalogue().items()}
         folder = store.home()
@@ -41,6 +43,7 @@ def doctor(as_json: AsJson = False) -> None:
             {
                 "machine": machine,
                 "plan": plan,
+                "kernels_missing": missing,
                 "extras": packages,
                 "models": [{"name": name, "cached": here} for name, here in models.items()],
                 "cache": cache,
@@ -49,6 +52,8 @@ def doctor(as_json: AsJson = False) -> None:
         shown = {key: value for key, value in machine.items() if key not in NOT_SHOWN}
         out.show(table(["machine", ""], _rows(shown)), "")
         out.show(table(["fastest here", ""], _rows(plan)), "")
+        if missing:
+            out.show(f"no kernels in C: {missing}", "")
         out.show(
             table(
                 ["extra", "state", "mend"],
