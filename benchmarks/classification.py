@@ -5,15 +5,19 @@ Method:  every row is one `lightune train` with the built-in defaults and nothin
 Report:  one JSON line per row in benchmarks/results/classification.jsonl; `results_page.py` makes
          docs/results.md of it.
 Resume:  a row that is in the file is not run again; rows go from the smallest data set up.
-Run:     .venv/bin/python benchmarks/classification.py [--only NAME] [--seeds 3]
+Run:     .venv/bin/python benchmarks/classification.py [--only NAME] [--seeds 3] [--abreast 2]
+Abreast: several rows at a time, with the cores shared out among them, end sooner than one after
+         the other; each takes longer, so its seconds are an upper bound.
 Needs:   the data sets (see text_sets.py); those that are absent are skipped, and said.
 """
 
 import argparse
 import json
+import os
 import subprocess
 import sys
 import tempfile
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import text_sets
@@ -40,17 +44,18 @@ def command(name: str, method: str, seed: int, train: Path, test: Path, out: str
     ]  # fmt: skip
 
 
-def run(name: str, method: str, seed: int, work: Path) -> dict:
-    """Train one row and return what is worth keeping."""
+def run(name: str, method: str, seed: int, work: Path, threads: int | None = None) -> dict:
+    """Train one row and return what is worth keeping; None takes all the threads there are."""
+    environment = os.environ | ({} if threads is None else {"OMP_NUM_THREADS": str(threads)})
     train, test = text_sets.prepare(name, work)
     with tempfile.TemporaryDirectory() as folder:
         out = str(Path(folder) / "run")
         words = command(name, method, seed, train, test, out)
-        done = subprocess.run(words, capture_output=True, text=True, check=False)
+        done = subprocess.run(words, env=environment, capture_output=True, text=True, check=False)
         if done.returncode:
             raise SystemExit(f"{' '.join(words)}\n{done.stdout}{done.stderr}")
         summary = json.loads(done.stdout)
-        environment = json.loads((Path(out) / "environment.json").read_text())
+        here = json.loads((Path(out) / "environment.json").read_text())
     kept = ("trainable_parameters", "total_parameters", "seconds", "examples_per_s", "epochs",
             "peak_memory_mb", "records")  # fmt: skip
     return {
@@ -61,8 +66,8 @@ def run(name: str, method: str, seed: int, work: Path) -> dict:
         "metrics": {key: value["value"] for key, value in summary["metrics"].items()},
         **{key: summary[key] for key in kept},
         "baseline": summary["baselines"],
-        "versions": environment["packages"],
-        "cpu": environment["cpu"],
+        "versions": here["packages"],
+        "cpu": here["cpu"],
     }
 
 
@@ -70,6 +75,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--only", choices=[*text_sets.SETS])
     parser.add_argument("--seeds", type=int, default=3)
+    parser.add_argument("--abreast", type=int, default=1, help="rows that run at a time")
     parser.add_argument("--work", type=Path, default=Path(tempfile.gettempdir()) / "lightune-sets")
     options = parser.parse_args()
     if not text_sets.DATA.is_dir():
@@ -80,14 +86,19 @@ def main() -> None:
     first = [(name, method, 0) for method in METHODS for name in names]
     rest = [(n, m, s) for m in METHODS for s in range(1, options.seeds) for n in names]
     rows = first + rest
-    for row in rows:
-        if row in done:
-            continue
-        result = run(*row, options.work)
+    threads = max(1, (os.cpu_count() or 1) // options.abreast) if options.abreast > 1 else None
+    for name in names:
+        text_sets.prepare(name, options.work)
+
+    def keep(row: tuple[str, str, int]) -> None:
+        result = run(*row, options.work, threads)
         RESULTS.parent.mkdir(exist_ok=True)
         with RESULTS.open("a") as file:
             file.write(json.dumps(result) + "\n")
         print(*row, result["metrics"], f"{result['seconds']:.0f} s", flush=True)
+
+    with ThreadPoolExecutor(options.abreast) as pool:
+        list(pool.map(keep, (row for row in rows if row not in done)))
 
 
 if __name__ == "__main__":
