@@ -36,8 +36,8 @@ lightune train --task classification --data TRAIN.csv --test TEST.csv \\
 the data sets from the folder that `LIGHTUNE_DATA` names. Scores are on the official test set, or on
 the development set where the test labels are hidden (CoLA, SST-2, ChnSentiCorp). The model is
 `minilm`, for ChnSentiCorp `bge-small-zh`. Seconds are those of the training loop on the machine
-named below, which was shared with other work and with a second row (`--abreast 2`, one thread each):
-take them as an upper bound.
+named below, which was shared with other work and with a second row (`--abreast 2`, one thread for
+each): take them as an upper bound.
 """
 REMARKS = {
     "cola": "LoRA stays behind full fine-tuning here. Tried, each with three passes unless said: "
