@@ -5,7 +5,7 @@ Paper:      Ben Zaken, Ravfogel and Goldberg 2021, "BitFit: Simple Parameter-eff
             terms of the encoder, those of the normalisation layers included.
 Start:      float32 copies of the biases: the model starts as the base, whose own tensors are never
             written.
-Rate:       1e-3, the largest of those the paper searched.
+Rate:       1e-3 trained well on 2,000 records of SST-2; no other was tried.
 Cost:       as many trained weights as the model has biases, about 0.1 % of BERT. Nothing after
             merging. Models without biases (Llama, Gemma, T5 …) have nothing to train and are
             refused.
