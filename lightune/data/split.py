@@ -15,10 +15,14 @@ from lightune.errors import DataError
 from lightune.types import Record
 
 
+LEARNT = ("label", "answer")
+"""Fields that are to be predicted: one question with two answers is one text."""
+
+
 def text_key(record: Record) -> Hashable:
-    """Return what makes two records the same text: every field but the label."""
+    """Return what makes two records the same text: every field but what is to be learnt."""
     values = record.values.items()
-    return tuple([v if isinstance(v, str) else repr(v) for name, v in values if name != "label"])
+    return tuple([v if isinstance(v, str) else repr(v) for name, v in values if name not in LEARNT])
 
 
 def label_key(record: Record) -> Hashable:

@@ -1,7 +1,7 @@
 """Tokenised records, kept on disk by the hash of all that decides them.
 
 Why:        methods, seeds and settings are compared on the same records, which then need not be
-            tokenised for each run: reading 80,000 of them back takes a twentieth of the time.
+            tokenised for each run.
 Where:      `$LIGHTUNE_HOME/tokens/<key>.safetensors`: whole numbers as flat arrays with the length
             of each list, anything else as JSON; never pickle.
 Key:        records, task with its settings and state, tokenizer, longest input, and the code of

@@ -133,3 +133,13 @@ def test_labels_that_stand_alone_may_be_no_labels():
     with pytest.raises(DataError, match="has one row") as caught:
         hold_out(records, 0.2, 0)
     assert "task.label=COLUMN" in caught.value.mend
+
+
+def test_one_question_with_two_answers_is_on_one_side():
+    records = [
+        Record({"prompt": f"question {i // 2}", "answer": f"answer {i}"}, Place("f.csv", i + 2))
+        for i in range(40)
+    ]
+    rest, held = hold_out(records, 0.25, 0)
+    assert not {r.values["prompt"] for r in rest} & {r.values["prompt"] for r in held}
+    assert len(held) == 10
