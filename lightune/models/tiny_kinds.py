@@ -85,15 +85,22 @@ class Kind:
         return self.family in CONFIGS and CONFIGS[self.family][1] == "decoder"
 
     def build(self, seed: int = 0) -> Any:
-        """Return the random model, frozen and in eval mode; the global random state is kept."""
-        if self.form == "classifier":
-            return build(self.family, _HEAD, seed)[0]
-        with torch.random.fork_rng(devices=[]):
+        """Return the random model, frozen and in eval mode; the global random state is kept.
+
+        Biases and norms are random too: at their usual start of zeros and ones, a method that
+        forgets a bias would look right.
+        """
+        with torch.random.fork_rng(devices=[]), torch.no_grad():
             torch.default_generator.manual_seed(seed)
-            model = self._random()
+            model = self._random(seed)
+            for parameter in model.parameters():
+                if parameter.ndim == 1:
+                    parameter.add_(0.1 * torch.randn_like(parameter))
         return model.eval().requires_grad_(False)
 
-    def _random(self) -> Any:
+    def _random(self, seed: int) -> Any:
+        if self.form == "classifier":
+            return build(self.family, _HEAD, seed)[0]
         if self.family == "marian":
             return AutoModelForSeq2SeqLM.from_config(MarianConfig(**_MARIAN))
         if self.family == "vit":
