@@ -9,8 +9,8 @@ Why:        the norm is a constant in the backward pass (section 4.3 of the pape
                 ||w + s b A||^2 = ||w||^2 + 2 s b (A w) + s^2 b (A A^T) b^T
 
             and the gradient of the magnitude from the output itself. Against the same formula left
-            to autograd that saves up to an eighth of the time in a layer that widens, and costs
-            nothing elsewhere.
+            to autograd that saves up to an eighth of the time in a layer that widens; on a square
+            one in bfloat16 it cost 8 %.
 Dtypes:     magnitude, A, B and the norms are float32. The gain is close to 1, where bfloat16 has
             steps of 1/128: so g - 1 is cast, and added to the identity.
 Invariants: before training g is 1 and B zero, so the layer starts as the one it wraps, bit for bit,
