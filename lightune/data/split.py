@@ -14,7 +14,6 @@ from collections.abc import Callable, Hashable, Sequence
 from lightune.errors import DataError
 from lightune.types import Record
 
-
 LEARNT = ("label", "answer")
 """Fields that are to be predicted: one question with two answers is one text."""
 
