@@ -19,7 +19,8 @@ import torch
 
 from lightune.adapters.merge import merged_state
 from lightune.errors import AdapterError, MethodError
-from lightune.methods.base import Method, methods
+from lightune.methods.base import Attachment, Method, methods
+from lightune.methods.beside import train_new_modules
 from lightune.models.tiny_kinds import KINDS
 
 ROOT = Path(__file__).parents[1]
@@ -35,19 +36,35 @@ def probe(method: Method, bases: Mapping[str, Any]) -> dict[str, Any]:
     """Attach `method` to each base and return a `Capability`."""
     works, refused, merges = [], {}, True
     for kind, model in bases.items():
+        beside = train_new_modules(model, outside_the_base(model, kind))
         try:
             with torch.random.fork_rng(devices=[]):
                 part = method.attach(model)
+            works.append(kind)
+            merges &= can_merge(model, part)
+            part.detach()
         except MethodError as error:
             refused[kind] = error.problem
-            continue
-        works.append(kind)
-        try:
-            merged_state(model, [part])
-        except AdapterError:
-            merges = False
-        part.detach()
+        beside.detach()
     return {"works": works, "refused": refused, "merges": merges}
+
+
+def can_merge(model: Any, part: Attachment) -> bool:
+    """Return whether the plain model's state can be written."""
+    try:
+        merged_state(model, [part])
+    except AdapterError:
+        return False
+    return True
+
+
+def outside_the_base(model: Any, kind: str) -> list[str]:
+    """Return the parts that a checkpoint of the bare base does not have, where a task trains
+    them."""
+    if not KINDS[kind].classifies:
+        return []
+    parts = [name for name, _ in model.named_children() if name != model.base_model_prefix]
+    return [name for name in parts if list(model.get_submodule(name).parameters())]
 
 
 def facts() -> dict[str, Any]:
