@@ -245,6 +245,11 @@ def _attachment(
         for path, p in model.named_parameters()
         if p.requires_grad and path not in before.trained
     }
+    of_base = {id(module) for module in before.modules.values()}
+    for module in model.modules():
+        if id(module) not in of_base and module._parameters:
+            # PEFT's layers cast for themselves, and mix their own formats badly
+            vars(module)["float32_parameters"] = tuple(module._parameters)
     known = {id(t) for m in before.modules.values() for t in _own(m)}
     constants = {
         path: tensor

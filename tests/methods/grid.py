@@ -78,7 +78,8 @@ def cases() -> list[Case]:
         every += [Case(plain, kind, f"{name}-{kind.name}") for kind in KINDS.values()]
         for number, settings in enumerate(_settings(name)):
             other = method(**settings)
-            every += [Case(other, KINDS[kind], f"{name}{number + 1}-{kind}") for kind in SOME_KINDS]
+            on = getattr(own_tests(name), "SETTINGS_ON", SOME_KINDS)
+            every += [Case(other, KINDS[kind], f"{name}{number + 1}-{kind}") for kind in on]
     return every
 
 
