@@ -98,7 +98,8 @@ def describe(folder: Path, model: nn.Module, force: bool = False) -> Described:
     beside = [name for name in here if mark not in name and ".lora_" not in name]
     notes: tuple[str, ...] = ()
     if way is not None:
-        notes = (f"{path}: `{way[0]}.` in the file is `{way[1]}.` in this model, and was mapped",)
+        there, ours = (f"the prefix `{end}.`" if end else "no prefix" for end in way)
+        notes = (f"{path}: {there} in the file is {ours} in this model, and was mapped",)
     return Described(
         Manifest(
             base=BaseModelId(source=str(config.get("base_model_name_or_path") or "")),

@@ -6,6 +6,7 @@ gives its own as `trained_weights(model)` in its test file.
 
 from torch import nn
 
+from lightune.nn.roles import find_roles
 from lightune.nn.surgery import head_path, linears
 
 
@@ -80,6 +81,41 @@ def prompt(model: nn.Module) -> int:
     return 20 * model.get_input_embeddings().weight.shape[1]
 
 
+def ia3(model: nn.Module) -> int:
+    """Keys and values of every attention, and the inner width of every MLP."""
+    total = 0
+    for block in find_roles(model).blocks:
+        for attention in filter(None, (block.attention, block.cross_attention)):
+            paths = (attention.fused,) if attention.fused else (attention.key, attention.value)
+            total += sum(width_out(model.get_submodule(path)) for path in paths)
+        total += width_in(model.get_submodule(block.mlp.output))
+    return total
+
+
+def width_out(layer: nn.Module) -> int:
+    return layer.weight.shape[1 if type(layer).__name__ == "Conv1D" else 0]
+
+
+def bottleneck(model: nn.Module) -> int:
+    """Two adapters in a block and one behind a pooler, each a sixteenth as wide inside."""
+    blocks = find_roles(model).blocks
+    inside = tuple(f"{block.path}." for block in blocks)
+    poolers = [
+        width_out(layer)
+        for path, layer in linears(model).items()
+        if path.startswith(f"{model.base_model_prefix}.pooler") and not path.startswith(inside)
+    ]
+    widths = [block.width for block in blocks for _ in range(2)] + poolers
+    inner = [max(1, width // 16) for width in widths]
+    return sum(2 * w * i + w + i for w, i in zip(widths, inner, strict=True))
+
+
+def p_tuning(model: nn.Module) -> int:
+    """20 tokens times the width, and a network of three layers, 512 wide inside."""
+    width = prompt(model) // 20
+    return prompt(model) + (width * 512 + 512) + (512 * 512 + 512) + (512 * width + width)
+
+
 FORMULAS = {
     "lora": lora,
     "lora_plus": lora,
@@ -89,5 +125,9 @@ FORMULAS = {
     "bitfit": lambda model: of_base(model, lambda path: path.rpartition(".")[2] == "bias"),
     "norm_tuning": norms,
     "prompt_tuning": prompt,
+    "p_tuning": p_tuning,
+    "ia3": ia3,
+    "bottleneck": bottleneck,
+    "combined": lambda model: bottleneck(model) + lora(model),
 }
 """`{method: formula}`; the head's own weights are counted beside it."""
