@@ -280,7 +280,8 @@ def _describe(recipe: Recipe, state: Mapping[str, Any], base: Base, max_length: 
         base=BaseModelId(
             name=base.name,
             source=loadable_name(base.name),
-            revision=base.revision,
+            # a package's version is no revision of the hub model it carries
+            revision="" if base.source.startswith("package ") else base.revision,
             tensors_sha256=base.hash(),
             tokenizer_sha256=tokenizer_hash(base.tokenizer),
         ),

@@ -171,7 +171,7 @@ def new_folder(folder: Path) -> Iterator[Path]:
 
     Raises:
         AdapterError: `folder` exists.
-        ResourceError: the disk is full; nothing is left behind.
+        ResourceError: the disk is full; no part of the adapter is left behind.
     """
     _check_new(folder)
     temporary = folder.parent / f".{folder.name}.{secrets.token_hex(4)}.tmp"
@@ -189,7 +189,8 @@ def new_folder(folder: Path) -> Iterator[Path]:
         raise ResourceError(
             f"the disk is full: the adapter could not be written to {folder}",
             found=str(error),
-            mend="free some space and save again; nothing is left behind",
+            mend="free some space and save or train again, into a new folder; no part of the "
+            "adapter is left behind",
         ) from None
     finally:
         shutil.rmtree(temporary, ignore_errors=True)
@@ -253,6 +254,7 @@ def _write_tensors(path: Path, tensors: Tensors) -> None:
             tensor = tensor.to(torch.float32)
         ready[name] = tensor.cpu().contiguous()
     save_file(ready, path, metadata={"format": "pt"})
+    path.chmod(0o644)  # as its neighbours; save_file lets nobody else read it
 
 
 def _write_json(path: Path, values: dict[str, Any]) -> None:

@@ -24,7 +24,12 @@ READ, LEARNT, CUT = "read", "learnt", "cut"
 
 @app.callback()
 def data() -> None:
-    """Look at data as training will take it."""
+    """Look at data as training will take it.
+
+    \b
+    Example:
+        lightune data preview recipe.yaml
+    """
 
 
 @app.command()

@@ -113,6 +113,11 @@ def _train(out: Output, source: Any, changes: list[str], folder: Path | None) ->
     out.result(summary)
     if summary["metrics"]:
         out.show(scores_table(summary, "Test"))
+    if summary["stopped"] not in (None, "early stopping"):
+        out.show(
+            f"STOPPED by {summary['stopped']} after {summary['steps']} steps "
+            f"({summary['epochs']:.2f} passes): weights and scores are those of that moment"
+        )
     out.show(
         f"trained {summary['trainable_parameters']:,} of {summary['total_parameters']:,} weights "
         f"({share:.2%}) in {summary['seconds']:.0f} s",

@@ -136,7 +136,8 @@ def _likely(data: bytes, bad: int, tried: str) -> str | None:
 
 def _candidates() -> dict[str, Callable[[str], bool]]:
     """Encodings with what is common in their texts. Ties go to the earlier: everyday Korean is
-    also everyday Chinese in gb18030, but not the other way round."""
+    also everyday Chinese in gb18030, but not the other way round; a few Chinese words may be
+    Japanese in euc_jp, while Japanese has kana."""
     marks = set("，。！？、；：“”‘’（）《》「」『』…—·￥～〜　ー々")
 
     def block(codec: str, first: int, last: int) -> set[str]:
@@ -150,9 +151,9 @@ def _candidates() -> dict[str, Callable[[str], bool]]:
         "utf-8": lambda c: True,
         "cp949": lambda c: "가" <= c <= "힣" or c in marks,
         "big5": taiwanese.__contains__,
+        "gb18030": chinese.__contains__,
         "cp932": japanese.__contains__,
         "euc_jp": japanese.__contains__,
-        "gb18030": chinese.__contains__,
         "cp1251": lambda c: "А" <= c <= "я" or c in "ёЁ«»—“”№",
         "cp1252": lambda c: "À" <= c <= "ÿ" or c in "‘’“”–—…€£«»°",
     }

@@ -67,7 +67,9 @@ def loss_curve(
         marker = "o" if len(train) < 3 else ""
         axes.plot(steps, losses, color=BLUE, alpha=0.3, linewidth=1, marker=marker)
         axes.plot(steps, smooth(losses), color=BLUE, linewidth=2)
-        axes.set_ylim(bottom=min(0.0, float(np.min(losses[np.isfinite(losses)], initial=0.0))))
+        real = losses[np.isfinite(losses)]
+        highest = float(np.max(real, initial=0.0))
+        axes.set_ylim(min(0.0, float(np.min(real, initial=0.0))), 1.05 * highest or 1.0)
     if validation:
         steps, values = (np.array(column, dtype=float) for column in zip(*validation, strict=True))
         right = axes.twinx()

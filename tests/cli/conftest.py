@@ -49,8 +49,9 @@ def there(home, monkeypatch) -> Path:
 
 
 @pytest.fixture
-def lightune(capsys):
+def lightune(capsys, monkeypatch):
     """Return a function that runs a command and gives its status, output and messages."""
+    monkeypatch.setenv("COLUMNS", "120")  # tables fold where there is less room
 
     def run(*argv: object) -> tuple[int, str, str]:
         capsys.readouterr()

@@ -256,7 +256,7 @@ class TestDoctor:
         status, out, _ = lightune("doctor", "--json")
         found = json.loads(out)
         assert status == 0
-        assert set(found) == {"machine", "plan", "extras", "models", "cache"}
+        assert set(found) == {"machine", "plan", "kernels_missing", "extras", "models", "cache"}
         assert found["cache"] == {"folder": str(tmp_path), "writable": True}
         assert {"name": "minilm", "cached": False} in found["models"]
 
