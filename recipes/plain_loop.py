@@ -52,8 +52,8 @@ def epoch_batches(count, batch_size, seed, epoch):
 
 
 def pad(ids, pad_id):
-    """Return token ids and mask, `[batch, seq]`, padded on the right to a multiple of eight."""
-    width = math.ceil(max(map(len, ids)) / 8) * 8
+    """Return token ids and mask, `[batch, seq]`, padded on the right to the longest."""
+    width = max(map(len, ids))
     tokens = torch.tensor([row + [pad_id] * (width - len(row)) for row in ids])
     mask = torch.tensor([[1] * len(row) + [0] * (width - len(row)) for row in ids])
     return tokens, mask
