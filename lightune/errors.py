@@ -4,7 +4,8 @@ One tree under `LightuneError`. They become text and an exit code in one place, 
 Anything else that escapes is a bug of ours and exits 1.
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
+from difflib import get_close_matches
 
 
 class LightuneError(Exception):
@@ -122,3 +123,27 @@ class MissingExtra(LightuneError, ImportError):
 
 class Stopped(LightuneError):
     """A signal ended a run after its state was saved. Exit code 75."""
+
+
+def nearest(word: str, names: Iterable[str]) -> str | None:
+    """Return the one of `names` that a misspelt `word` most likely stands for, for a mend.
+
+    Capitals, hyphens and underscores make no difference. None where nothing is close: a far guess
+    sends its reader further astray than none.
+    """
+    plain = {_plain(name): name for name in reversed(list(names))}
+    near = get_close_matches(_plain(word), plain, n=1, cutoff=0.6)
+    return plain[near[0]] if near else None
+
+
+def nearest_file(name: str, names: Iterable[str]) -> str | None:
+    """Return the file that `name` most likely stands for; an ending in common is no likeness."""
+    return nearest(name, [other for other in names if nearest(_stem(name), [_stem(other)])])
+
+
+def _stem(name: str) -> str:
+    return name.partition(".")[0] or name
+
+
+def _plain(name: str) -> str:
+    return name.casefold().replace("-", "_")

@@ -22,13 +22,12 @@ import glob
 import os
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from difflib import get_close_matches
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from lightune import registry, strict_yaml
 from lightune.data.spec import DataSpec
-from lightune.errors import ConfigError, ConfigErrors, LightuneError
+from lightune.errors import ConfigError, ConfigErrors, LightuneError, nearest, nearest_file
 from lightune.settings import Settings, keys, parse
 from lightune.template import template
 from lightune.train.spec import TrainSpec
@@ -151,11 +150,11 @@ def _read(path: Path) -> Any:
         return strict_yaml.read_file(path)
     except FileNotFoundError:
         names = [p.name for p in path.parent.glob("*.y*ml")] if path.parent.is_dir() else []
-        near = get_close_matches(path.name, names, n=1, cutoff=0.5) or sorted(names)[:1]
+        near = nearest_file(path.name, names)
         raise ConfigError(
             f"there is no recipe {str(path)!r}",
             found=f"in {path.parent}: {', '.join(sorted(names)[:8]) or 'no YAML file'}",
-            mend=f"did you mean `{path.parent / near[0]}`?"
+            mend=f"did you mean `{path.parent / near}`?"
             if near
             else f"`lightune init {path}` writes one",
         ) from None
@@ -269,7 +268,7 @@ def _known(key: str) -> None:
     """Refuse a section that does not exist; say where the key belongs if it is known elsewhere."""
     if key in SECTIONS:
         return
-    near = get_close_matches(key, SECTIONS, n=1, cutoff=0.6)
+    near = nearest(key, SECTIONS)
     mend = f"sections that exist: {', '.join(SECTIONS)}"
     for section, spec in (("train", TrainSpec), ("data", DataSpec)):
         if key in keys(spec):
@@ -277,7 +276,7 @@ def _known(key: str) -> None:
     raise ConfigError(
         f"{key}: unknown key",
         found=f"a section {key!r} in the recipe",
-        mend=f"did you mean `{near[0]}`?" if near else mend,
+        mend=f"did you mean `{near}`?" if near else mend,
     )
 
 

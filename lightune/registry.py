@@ -5,12 +5,11 @@ its own under the entry-point group `lightune.methods` or `lightune.tasks`.
 """
 
 import pkgutil
-from difflib import get_close_matches
 from functools import cache
 from importlib import import_module
 from importlib.metadata import entry_points
 
-from lightune.errors import ConfigError
+from lightune.errors import ConfigError, nearest
 
 
 @cache
@@ -52,10 +51,10 @@ def find(package: str, name: str, key: str) -> type:
     """
     known = scan(package)
     if name not in known:
-        near = get_close_matches(str(name), known, n=1, cutoff=0.5)
+        near = nearest(str(name), known)
         raise ConfigError(
             f"{key}: there is no {package.rpartition('.')[2].removesuffix('s')} {name!r}",
             found=f"known: {', '.join(known)}",
-            mend=f"did you mean `{near[0]}`?" if near else f"`{key}: {next(iter(known))}`",
+            mend=f"did you mean `{near}`?" if near else f"`{key}: {next(iter(known))}`",
         )
     return known[name]

@@ -5,13 +5,12 @@ The docstring under each field is its only description: `--help`, the recipe tha
 """
 
 from collections.abc import Mapping
-from difflib import get_close_matches
 from typing import Any, TypeVar, get_args
 
 from pydantic import BaseModel, ConfigDict, ValidationError, ValidationInfo, field_validator
 from pydantic.fields import FieldInfo
 
-from lightune.errors import ConfigError, ConfigErrors, LightuneError
+from lightune.errors import ConfigError, ConfigErrors, LightuneError, nearest
 
 
 class Settings(BaseModel):
@@ -84,10 +83,10 @@ def _mistake(spec: type[Settings], errors: list[Any], section: str) -> LightuneE
     texts = dict.fromkeys(e["msg"].removeprefix("Value error, ") for e in errors)
     problem, _, mend = "; or ".join(texts).partition(" | ")
     if error["type"] == "extra_forbidden":
-        near = get_close_matches(key, known, n=1, cutoff=0.5)
+        near = nearest(key, known)
         listing = ", ".join(sorted(known))
         problem = "unknown key"
-        mend = f"did you mean `{near[0]}`?" if near else f"keys that exist: {listing}"
+        mend = f"did you mean `{near}`?" if near else f"keys that exist: {listing}"
     elif not mend and key in known:
         info = known[key]
         default = ""

@@ -10,12 +10,11 @@ import errno
 import os
 import sys
 from collections.abc import Sequence
-from difflib import get_close_matches
 from typing import Any
 
 import typer
 
-from lightune.errors import ConfigError, ConfigErrors, LightuneError, ResourceError
+from lightune.errors import ConfigError, ConfigErrors, LightuneError, ResourceError, nearest
 
 UsageError: type[Exception] = typer.BadParameter.__mro__[1]
 """What typer raises for a wrong command line. Old typer takes it from the package click, new
@@ -41,11 +40,11 @@ def error_json(error: LightuneError) -> dict[str, Any]:
 
 def of_unknown_command(name: str, parent: str, known: Sequence[str]) -> LightuneError:
     """Return the error for `lightune trian`."""
-    near = get_close_matches(name, known, n=1, cutoff=0.5)
+    near = nearest(name, known)
     return ConfigError(
         f"there is no command `{parent} {name}`",
         found=f"commands: {', '.join(known)}",
-        mend=f"did you mean `{parent} {near[0]}`?" if near else f"{parent} --help",
+        mend=f"did you mean `{parent} {near}`?" if near else f"{parent} --help",
     )
 
 
@@ -62,9 +61,9 @@ def of_usage(error: Any, words: Sequence[str]) -> LightuneError:
     wrong = getattr(error, "option_name", None)  # only click's errors about options have it
     if context and wrong:
         options = [name for param in context.command.params for name in param.opts]
-        near = get_close_matches(wrong, options, n=1, cutoff=0.5)
-        if near and near[0] != wrong:
-            mend = f"did you mean `{near[0]}`? Or {mend}"
+        near = nearest(wrong, options)
+        if near and near != wrong:
+            mend = f"did you mean `{near}`? Or {mend}"
     problem = (error.message if wrong else error.format_message()).rstrip(".")
     return ConfigError(f"{path}: {problem}", found=" ".join(["lightune", *words]), mend=mend)
 

@@ -9,11 +9,10 @@ import inspect
 import re
 import types
 from collections.abc import Iterator, Mapping
-from difflib import get_close_matches
 from typing import Any, Literal, Union, get_args, get_origin
 
 from lightune.cli.output import Output, table
-from lightune.errors import ConfigError
+from lightune.errors import ConfigError, nearest
 from lightune.methods.capabilities import capabilities
 from lightune.settings import Settings, keys
 from lightune.template import help_table
@@ -77,11 +76,11 @@ def show_one(out: Output, kind: str, classes: Mapping[str, Any], name: str) -> N
 
 def unknown(what: str, name: str, known: list[str]) -> ConfigError:
     """Return the error for a name that nothing has."""
-    near = get_close_matches(name, known, n=1, cutoff=0.5)
+    near = nearest(name, known)
     return ConfigError(
         f"there is no {what} {name!r}",
         found=f"known: {', '.join(known)}",
-        mend=f"did you mean `{near[0]}`?" if near else f"lightune {what}s list",
+        mend=f"did you mean `{near}`?" if near else f"lightune {what}s list",
     )
 
 

@@ -5,7 +5,8 @@ Why:        each file of one run is guessed on its own, since the files of one d
 Order:      a column that the user names must be there. Otherwise, for a model that is trained
             already, a field takes the column that training read, where the table has it; else the
             first of its own guesses that the table has. Only a table without such a name is
-            looked into: the label is the column of fewest values, the text that of the longest.
+            looked into: a name that is one of them but for a letter goes first; then the label is
+            the column of fewest values, the text that of the longest.
 Invariants: no column serves two fields unless the user says so; where two columns would do, the
             note names both.
 """
@@ -17,7 +18,7 @@ from typing import Any, Protocol
 
 from lightune.data.header import COMMON, normal
 from lightune.data.table import Table
-from lightune.errors import DataError
+from lightune.errors import DataError, nearest
 
 Mapped = Mapping[str, str | list[str] | None]
 """Field name -> the column or columns the user named; None where it is to be guessed."""
@@ -204,7 +205,17 @@ def _by_content(table: Table, field: FieldLike, taken: Collection[str], need: st
         for name, cells in table.columns.items()
         if name not in taken and normal(name) not in COMMON
     }
-    return _label_like(free, table.named) if field.kind == "label" else _text_like(free)
+    guesses = [normal(guess) for guess in field.guesses]
+    misspelt = {
+        name: cells
+        for name, cells in free.items()
+        if get_close_matches(normal(name), guesses, n=1, cutoff=0.85)
+    }
+    for those in (misspelt, free):
+        fits = _label_like(those, table.named) if field.kind == "label" else _text_like(those)
+        if fits:
+            break
+    return fits
 
 
 def _label_like(free: Mapping[str, Sequence[Any]], named: bool) -> list[str]:
@@ -235,10 +246,9 @@ def _text_like(free: Mapping[str, Sequence[Any]]) -> list[str]:
 
 def _absent(table: Table, field: FieldLike, column: str) -> ColumnError:
     names = list(table.columns)
-    near = get_close_matches(normal(column), [normal(name) for name in names], n=1, cutoff=0.5)
-    nearest = next((name for name in names if near and normal(name) == near[0]), "COLUMN")
+    near = nearest(column, names)
     if near:
-        mend = f"did you mean `{field.name}: {nearest}`?"
+        mend = f"did you mean `{field.name}: {near}`?"
     elif not table.named:
         mend = f"`{field.name}: {names[-1]}`, or name them: `data: {{columns: [{field.name}, …]}}`"
     else:
@@ -249,7 +259,7 @@ def _absent(table: Table, field: FieldLike, column: str) -> ColumnError:
         found=f"columns{header}: {', '.join(names)}",
         mend=mend,
         field=field.name,
-        column=nearest,
+        column=near or "COLUMN",
     )
 
 

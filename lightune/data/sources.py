@@ -9,11 +9,10 @@ Invariants: a path that exists is that path; only what does not is tried as a gl
 import glob
 import re
 from collections.abc import Sequence
-from difflib import get_close_matches
 from pathlib import Path
 
 from lightune.data.hub import ROLES, is_address
-from lightune.errors import DataError
+from lightune.errors import DataError, nearest_file
 
 ENDINGS = {
     ".csv": "csv",
@@ -135,10 +134,9 @@ def _missing(source: str, path: Path) -> DataError:
 
 
 def _nearest(name: str, folder: Path) -> str:
-    names = [entry.name for entry in folder.iterdir()]
-    near = get_close_matches(name, names, n=1, cutoff=0.5)
+    near = nearest_file(name, [entry.name for entry in folder.iterdir()])
     if near:
-        return f"did you mean `{folder / near[0]}`?"
+        return f"did you mean `{folder / near}`?"
     return f"check the path; it is looked up from {Path.cwd()}"
 
 

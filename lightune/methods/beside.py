@@ -9,11 +9,10 @@ Invariants: nothing is trained twice: with `full`, every weight is trained alrea
 """
 
 from collections.abc import Iterable
-from difflib import get_close_matches
 
 from torch import nn
 
-from lightune.errors import MethodError
+from lightune.errors import MethodError, nearest
 from lightune.methods.base import Attachment, train_copies
 from lightune.nn.lowrank import LowRankLinear
 from lightune.nn.surgery import head_path
@@ -28,11 +27,11 @@ def modules_beside(model: nn.Module, new_modules: Iterable[str]) -> tuple[str, .
     every = [path for path, _ in model.named_modules()]
     wanted = set(new_modules)
     for path in sorted(wanted - set(every)):
-        near = get_close_matches(path, every, n=1, cutoff=0.4)
+        near = nearest(path, every)
         raise MethodError(
             f"{type(model).__name__} has no module {path!r} to train beside the method",
             found=f"parts: {', '.join(name for name, _ in model.named_children())}",
-            mend=f"did you mean {near[0]!r}?" if near else "name a module that exists",
+            mend=f"did you mean {near!r}?" if near else "name a module that exists",
         )
     head = head_path(model)
     if head is not None:

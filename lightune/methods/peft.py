@@ -21,7 +21,6 @@ import copy
 import warnings
 from collections.abc import Callable
 from dataclasses import fields
-from difflib import get_close_matches
 from functools import partial
 from typing import Any, ClassVar
 
@@ -29,7 +28,7 @@ import torch
 from pydantic import ConfigDict, Field
 from torch import Tensor, nn
 
-from lightune.errors import MethodError, MissingExtra
+from lightune.errors import MethodError, MissingExtra, nearest
 from lightune.methods.base import Attachment, Method
 from lightune.nn.surgery import ALL_LINEAR, LINEAR_TYPES, Surgery, find_linears, shortest_ends
 
@@ -124,11 +123,11 @@ class Peft(Method):
         kinds = {kind.value: kind for kind in PeftType}
         wanted = kinds.get(self.type.upper())
         if wanted is None:
-            near = get_close_matches(self.type.upper(), kinds, n=1, cutoff=0.4)
+            near = nearest(self.type, kinds)
             raise MethodError(
                 f"method.type: PEFT has no method {self.type!r}",
                 found=f"types: {', '.join(sorted(kinds))}",
-                mend=f"type: {near[0] if near else 'VERA'}",
+                mend=f"type: {near or 'VERA'}",
             )
         config_class: Any = PEFT_TYPE_TO_CONFIG_MAPPING.get(wanted)
         tuner_class = PEFT_TYPE_TO_TUNER_MAPPING.get(wanted)
@@ -143,8 +142,8 @@ class Peft(Method):
         given = dict(self.model_extra or {})
         for key in given:
             if key not in known or key in OWN:
-                near = get_close_matches(key, known - set(OWN), n=1, cutoff=0.6)
-                mend = f"did you mean `{near[0]}`?" if near else "leave it out"
+                near = nearest(key, known - set(OWN))
+                mend = f"did you mean `{near}`?" if near else "leave it out"
                 raise MethodError(
                     f"method.{key}: {self.type} of PEFT has no such setting here",
                     found=f"settings: {', '.join(sorted(known - set(OWN)))}",

@@ -8,7 +8,6 @@ model bit for bit.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
-from difflib import get_close_matches
 from functools import partial
 from typing import Any
 from weakref import ref
@@ -17,7 +16,7 @@ import torch
 from torch import Tensor, nn
 from transformers.pytorch_utils import Conv1D
 
-from lightune.errors import TargetError
+from lightune.errors import TargetError, nearest
 
 LINEAR_TYPES = (nn.Linear, Conv1D)
 """Layers with a weight matrix. GPT-2's `Conv1D` is a linear layer whose weight is `[in, out]`."""
@@ -187,11 +186,13 @@ def find_linears(model: nn.Module, targets: list[str] | str) -> dict[str, nn.Mod
     for target in wanted:
         hits = {p: m for p, m in every.items() if p == target or p.endswith(f".{target}")}
         if not hits:
-            near = get_close_matches(target, names, n=1, cutoff=0.4) or names[:1]
+            near = nearest(target, names)
             raise TargetError(
                 f"method.targets: no linear layer of {type(model).__name__} is named {target!r}",
                 found=f"names that exist: {', '.join(names)}",
-                mend=f"targets: [{', '.join(near)}]   (or `targets: {ALL_LINEAR}`)",
+                mend=f"targets: [{near}]   (or `targets: {ALL_LINEAR}`)"
+                if near
+                else f"`targets: {ALL_LINEAR}`, or some of these names",
             )
         chosen.update(hits)
     return {path: m for path, m in every.items() if path in chosen}

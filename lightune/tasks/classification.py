@@ -14,7 +14,6 @@ Not here:   the formulas of the metrics (`metrics/classification.py`), padding (
 import math
 from collections import Counter
 from collections.abc import Sequence
-from difflib import get_close_matches
 from typing import Annotated, Any, ClassVar
 
 import numpy as np
@@ -23,11 +22,11 @@ from pydantic import BeforeValidator, Field
 from torch import Tensor
 from torch.nn import functional as F
 
-from lightune.errors import ConfigError, DataError, ModelError
+from lightune.errors import ConfigError, DataError, ModelError, nearest
 from lightune.metrics import classification as metrics
-from lightune.metrics.intervals import bootstrap, point, resamples_for
+from lightune.metrics.intervals import point
 from lightune.tasks import base, labels
-from lightune.tasks.base import Scores, Task
+from lightune.tasks.base import Resampling, Scores, Task
 from lightune.tasks.guesses import LABEL_COLUMNS, PAIR_COLUMNS, TEXT_COLUMNS
 from lightune.types import Batch, Example, HeadSpec, Prediction, Record
 
@@ -191,7 +190,7 @@ class Classification(Task):
         return outputs.logits.detach().float()
 
     def decode(
-        self, logits: Tensor, indices: Sequence[int], state: dict[str, Any]
+        self, logits: Tensor, examples: Sequence[Example], state: dict[str, Any]
     ) -> list[Prediction]:
         names = state["labels"]
         if logits.ndim != 2 or logits.shape[1] != len(names):
@@ -206,7 +205,7 @@ class Classification(Task):
             bad = int((~finite).sum())
             raise ModelError(
                 f"the model's output is not a number for {bad} of {len(values)} records",
-                found=f"first at record {indices[int((~finite).nonzero()[0, 0])]} of the split",
+                found=f"first at record {examples[int((~finite).nonzero()[0, 0])].index} of the split",
                 mend="train with a lower learning rate, or with train.precision=fp32",
             )
         multi = state["multi_label"]
@@ -214,14 +213,14 @@ class Classification(Task):
         # numpy's argmax takes the first of equals by contract, torch's does not promise which
         best = values.numpy().argmax(axis=1) if len(values) else []
         predictions = []
-        for row, index in enumerate(indices):
+        for row, example in enumerate(examples):
             scores = dict(zip(names, shares[row].tolist(), strict=True))
             value: Any = (
                 [name for name, share in scores.items() if share >= self.threshold]
                 if multi
                 else names[best[row]]
             )
-            predictions.append(Prediction(index, value, scores))
+            predictions.append(Prediction(example.index, value, scores))
         return predictions
 
     def truth(self, records: Sequence[Record], state: dict[str, Any]) -> list[Any]:
@@ -234,26 +233,22 @@ class Classification(Task):
         ids = self._class_ids(records, state, required=True)
         return [[names[c] for c in entry] if multi else names[entry] for entry in ids]
 
-    def score(
+    def compare(
         self,
         predictions: Sequence[Prediction],
         records: Sequence[Record],
         state: dict[str, Any],
-        seed: int = 0,
-        intervals: bool = True,
+        how: Resampling,
     ) -> Scores:
-        if not predictions:
-            raise DataError("there are no records to score", mend="name a file with labelled rows")
         names = state["labels"]
-        rows = [records[p.index] for p in predictions]
-        truth = self._class_ids(rows, state, required=True)
+        truth = self._class_ids(records, state, required=True)
         shares = None
         if all(p.scores for p in predictions):
             shares = np.array([[p.scores[name] for name in names] for p in predictions])
         number = {name: i for i, name in enumerate(names)}
         # ties between classes go to the first one, as everywhere
         majority = int(np.argmax(state["counts"]))
-        n, classes = len(rows), len(names)
+        n, classes = len(records), len(names)
         if state["multi_label"]:
             true = _hot(truth, classes)
             guess = _hot([[number[v] for v in p.value] for p in predictions], classes)
@@ -274,28 +269,20 @@ class Classification(Task):
             matrix = metrics.confusion_matrix(true, guess, classes)
             hit, support, guessed = np.diag(matrix), matrix.sum(1), matrix.sum(0)
             tables = {"confusion_matrix": {"labels": list(names), "counts": matrix.tolist()}}
-        result = bootstrap(
-            statistic,
-            n,
-            resamples=resamples_for(n, classes if shares is not None else 1) if intervals else 0,
-            seed=seed,
-            shares=("accuracy", "subset_accuracy"),
+        scores, said = how.scores(
+            statistic, n, classes if shares is not None else 1, ("accuracy", "subset_accuracy")
         )
         absent = [name for name, count in zip(names, support, strict=True) if not count]
-        notes = list(result.notes)
         if absent:
             shown = ", ".join(absent[:10]) + (" …" if len(absent) > 10 else "")
-            notes.append(
+            said["notes"].append(
                 f"no record has the label: {shown}; macro averages leave out what it lacks"
             )
         per_class = metrics.per_class(hit, support, guessed)
         tables["per_class"] = [
             {"label": name, **row} for name, row in zip(names, per_class, strict=True)
         ]
-        tables["records"] = n
-        tables["bootstrap"] = {"level": 0.95, "resamples": result.resamples, "seed": seed}
-        tables["notes"] = notes
-        return Scores(result.scores, tables, {"majority_class": point(constant, n)})
+        return Scores(scores, tables | said, {"majority_class": point(constant, n)})
 
     def _multi(self, records: Sequence[Record]) -> tuple[bool, str]:
         """Return whether several labels may hold at once, and the note where the data decides."""
@@ -320,11 +307,11 @@ class Classification(Task):
         if isinstance(self.class_weights, dict):
             for name in self.class_weights:
                 if name not in counts:
-                    near = get_close_matches(name, order, n=1, cutoff=0.5) or order[:1]
+                    near = nearest(name, order) or order[0]
                     raise ConfigError(
                         f"task.class_weights: no training record has the label {name!r}",
                         found=f"labels: {', '.join(order[:20])}",
-                        mend=f"class_weights: {{{near[0]}: {self.class_weights[name]}}}",
+                        mend=f"class_weights: {{{near}: {self.class_weights[name]}}}",
                     )
             weights = [float(self.class_weights.get(name, 1.0)) for name in order]
         elif multi:

@@ -8,10 +8,9 @@ Not here:   reading a column (the data folder has normalised numbers and boolean
 import re
 from collections import Counter
 from collections.abc import Iterable, Sequence
-from difflib import get_close_matches
 from typing import Any
 
-from lightune.errors import DataError
+from lightune.errors import DataError, nearest
 from lightune.types import Record
 
 SEPARATOR = "|"
@@ -136,10 +135,10 @@ def unknown_label(name: str, record: Record, known: Sequence[str], more: int = 0
     Args:
         more: how many further records have such a label.
     """
-    near = get_close_matches(name, known, n=1, cutoff=0.5)
+    near = nearest(name, known)
     shown = ", ".join(known[:20]) + (f" … ({len(known)} in all)" if len(known) > 20 else "")
     others = f" (and {more} further {'row' if more == 1 else 'rows'})" if more else ""
-    hint = f"did you mean {near[0]!r}? " if near else ""
+    hint = f"did you mean {near!r}? " if near else ""
     return DataError(
         f"{record.place}: the label {name!r} is not among those trained{others}",
         found=f"labels trained: {shown}",

@@ -53,6 +53,13 @@ def test_a_column_serves_one_field(write, load):
     assert made.records[0].values == {"text": "yes", "label": "A"}
 
 
+def test_a_misspelt_name_goes_before_what_columns_hold(write, load):
+    rows = "".join(f"{'AB'[i % 2]},{'xyz'[i % 3]},text of length {i}\n" for i in range(12))
+    made = load(write("a.csv", "kind,labell,sentence\n" + rows))
+    assert made.records[2].values["label"] == "z"
+    assert any("label = 'labell'" in note for note in made.notes)
+
+
 def test_two_label_columns_equally_good_are_both_named(write, load):
     rows = "".join(f"{'AB'[i % 2]},{'CD'[i % 2]},text of some length {i}\n" for i in range(8))
     (note,) = [n for n in load(write("a.csv", rows)).notes if "guessed from" in n]
