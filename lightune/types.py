@@ -14,8 +14,9 @@ from typing import TYPE_CHECKING, Any, Literal
 if TYPE_CHECKING:  # torch loads only where tensors are made, so that the command line starts fast
     from torch import Tensor
 
-HeadKind = Literal["sequence_classification", "causal_lm"]
-"""Which output layer a task needs; `models/heads.py` maps each to a Transformers auto class."""
+HeadKind = Literal["sequence_classification", "causal_lm", "seq2seq_lm", "any_lm"]
+"""Which output layer a task needs; `models/heads.py` maps each to a Transformers auto class.
+`any_lm` is a decoder's vocabulary or an encoder–decoder's, whichever the model has."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,7 +89,7 @@ class HeadSpec:
     """The output layer a task asks of a base model.
 
     Attributes:
-        kind: see `HeadKind`. The head of `causal_lm` is the model's own vocabulary.
+        kind: see `HeadKind`. The head of language models is their own vocabulary.
         labels: class names in the order of the logits; empty for heads without classes.
         multi_label: several classes may hold at once (sigmoid instead of softmax).
     """
@@ -127,10 +128,28 @@ class Generation:
     Attributes:
         max_new_tokens: an answer is cut here if it does not end before.
         stop: tokens that end an answer.
+        stop_words: texts that end an answer and do not belong to it.
+        beams: answers that are followed at a time, of which the most probable is kept.
+        length_penalty: with several beams, an answer's log-probability is divided by its length
+            to this power: above 0 favours long answers, below 0 short ones.
+        no_repeat_ngram: no run of so many tokens is written twice; 0 for no such rule.
+        temperature: 0 always writes the most probable token; above, tokens are drawn with
+            logits divided by it.
+        top_k: drawn among so many most probable tokens; 0 for all.
+        top_p: drawn among the fewest most probable tokens that have this share together.
+        seed: of the draws.
     """
 
     max_new_tokens: int
     stop: tuple[int, ...]
+    stop_words: tuple[str, ...] = ()
+    beams: int = 1
+    length_penalty: float = 1.0
+    no_repeat_ngram: int = 0
+    temperature: float = 0.0
+    top_k: int = 0
+    top_p: float = 1.0
+    seed: int = 0
 
 
 @dataclass(frozen=True, slots=True)

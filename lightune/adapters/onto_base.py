@@ -119,6 +119,8 @@ def _stranger(folder: Path, form: str) -> tuple[HeadId, str]:
         kind = HeadId(kind="sequence_classification", labels=labels or ("LABEL_0", "LABEL_1"))
         return kind, str(config.get("model_name") or "")
     name = str(config.get("base_model_name_or_path") or "")
+    if config.get("task_type") == "SEQ_2_SEQ_LM":
+        return HeadId(kind="seq2seq_lm"), name
     if config.get("task_type") != "SEQ_CLS":
         return HeadId(kind="causal_lm"), name
     shapes = {plain(key): shape for key, shape in header(folder / ADAPTER_WEIGHTS).items()}

@@ -46,7 +46,11 @@ PEFT_VERSION = f"0.21.0{OURS}"
 PROMPT = "prompt_embeddings"
 PROMPT_LEARNING = {"PROMPT_TUNING", "P_TUNING", "PREFIX_TUNING"}
 """Methods whose weights PEFT saves as one tensor, named `PROMPT`."""
-PEFT_TASK_TYPES = {"sequence_classification": "SEQ_CLS", "causal_lm": "CAUSAL_LM"}
+PEFT_TASK_TYPES = {
+    "sequence_classification": "SEQ_CLS",
+    "causal_lm": "CAUSAL_LM",
+    "seq2seq_lm": "SEQ_2_SEQ_LM",
+}
 
 
 def save_adapter(

@@ -1,7 +1,8 @@
 """Examples with prompts -> the tokens that the model writes behind each, in batches by length.
 
-Invariants: results are in the order of `examples`; prompts of one batch are padded on the left, so
-            that all go on at the same place. Dropout is off, and every module's mode is as before.
+Invariants: results are in the order of `examples`. A decoder's prompts are padded on the left, so
+            that all go on at the same place; an encoder's on the right, as in training. Dropout is
+            off, and every module's mode is as before.
 Not here:   the decoding itself (`models/generation.py`), tokens to text (the task's `read`).
 """
 
@@ -12,7 +13,7 @@ from torch import nn
 
 from lightune.engine.batches import by_length, collate
 from lightune.evaluate.predict import evaluating
-from lightune.models.generation import write_greedily
+from lightune.models.generation import Decode, reads_apart, write
 from lightune.types import Example, Generation
 
 GENERATION_BATCH = 32
@@ -27,12 +28,14 @@ def generate(
     pad_id: int,
     batch_size: int = GENERATION_BATCH,
     device: torch.device | str = "cpu",
+    decode: Decode | None = None,
     on_batch: Callable[[int, int], None] | None = None,
 ) -> list[list[int]]:
     """Return the new tokens of every example, the one that ends an answer included.
 
     Args:
         examples: each with a `prompt`.
+        decode: gives the text of tokens; needed where `how` has stop words.
         on_batch: called with the number of examples done and of all.
     """
     prompts = [
@@ -42,14 +45,22 @@ def generate(
     order = sorted(range(len(prompts)), key=lambda i: tuple(prompts[i].inputs["input_ids"]))
     answers: list[list[int]] = [[] for _ in prompts]
     done = 0
+    side = "right" if reads_apart(model) else "left"
     with evaluating(model):
         for positions in by_length([len(prompts[i]) for i in order], batch_size):
             rows = [order[p] for p in positions]
-            batch = collate([prompts[i] for i in rows], pad_id, None, multiple=1, side="left")
+            batch = collate([prompts[i] for i in rows], pad_id, None, multiple=1, side=side)
             inputs = {name: tensor.to(device) for name, tensor in batch.inputs.items()}
-            for row, tokens in zip(rows, write_greedily(model, inputs, how, pad_id), strict=True):
+            made = write(model, inputs, how, pad_id, decode)
+            for row, tokens in zip(rows, made, strict=True):
                 answers[row] = tokens
             done += len(rows)
             if on_batch:
                 on_batch(done, len(examples))
     return answers
+
+
+def before_words(text: str, words: Sequence[str]) -> tuple[str, bool]:
+    """Return what stands before the first of some words, and whether there was one."""
+    places = [at for word in words if (at := text.find(word)) >= 0]
+    return (text[: min(places)].rstrip(), True) if places else (text, False)

@@ -1,15 +1,19 @@
 """The output layer a task asks for, and the Transformers class that brings it.
 
-One entry per `HeadKind`. A new kind of task adds its line here and its word in `types.py`.
+One entry per `HeadKind` but `any_lm`, which is one of two others. A new kind of task adds its line
+here and its word in `types.py`.
 """
 
+from dataclasses import replace
 from typing import Any
 
 from transformers import (
     MODEL_FOR_CAUSAL_LM_MAPPING,
     MODEL_FOR_MASKED_LM_MAPPING,
+    MODEL_FOR_SEQ_TO_SEQ_CAUSAL_LM_MAPPING,
     MODEL_FOR_SEQUENCE_CLASSIFICATION_MAPPING,
     AutoModelForCausalLM,
+    AutoModelForSeq2SeqLM,
     AutoModelForSequenceClassification,
     PreTrainedConfig,
 )
@@ -17,12 +21,16 @@ from transformers import (
 from lightune.errors import ModelError
 from lightune.types import HeadKind, HeadSpec
 
+LANGUAGE_MODELS: tuple[HeadKind, ...] = ("causal_lm", "seq2seq_lm", "any_lm")
+"""Heads that are the model's own vocabulary, and never new."""
+
 _CLASSES: dict[HeadKind, tuple[Any, Any]] = {
     "sequence_classification": (
         AutoModelForSequenceClassification,
         MODEL_FOR_SEQUENCE_CLASSIFICATION_MAPPING,
     ),
     "causal_lm": (AutoModelForCausalLM, MODEL_FOR_CAUSAL_LM_MAPPING),
+    "seq2seq_lm": (AutoModelForSeq2SeqLM, MODEL_FOR_SEQ_TO_SEQ_CAUSAL_LM_MAPPING),
 }
 
 
@@ -41,18 +49,31 @@ def supports(config: PreTrainedConfig, kind: HeadKind) -> bool:
     return type(config) in _CLASSES[kind][1]
 
 
+def language_model_kind(config: PreTrainedConfig) -> HeadKind:
+    """Return which of the two kinds `any_lm` is on this architecture."""
+    return "seq2seq_lm" if config.is_encoder_decoder else "causal_lm"
+
+
 def auto_class(config: PreTrainedConfig, head: HeadSpec) -> Any:
     """Return the auto class that builds `head` on this architecture.
 
     Raises:
         ModelError: Transformers has none.
     """
+    if head.kind == "any_lm":
+        head = replace(head, kind=language_model_kind(config))
     auto, _ = _CLASSES[head.kind]
     if not supports(config, head.kind) and head.kind == "causal_lm":
         raise ModelError(
             f"model: architecture {config.model_type!r} does not write text from left to right",
             found=f"{type(config).__name__}: an encoder, or an encoder with a decoder",
             mend="a decoder, such as `model: smollm2-135m` (`lightune models` lists others)",
+        )
+    if not supports(config, head.kind) and head.kind == "seq2seq_lm":
+        raise ModelError(
+            f"model: architecture {config.model_type!r} does not write one text from another",
+            found=f"{type(config).__name__}, which {auto.__name__} does not take",
+            mend="an encoder with a decoder (T5, BART, Marian), or a decoder",
         )
     if not supports(config, head.kind):
         raise ModelError(
@@ -69,7 +90,7 @@ def configure(config: PreTrainedConfig, head: HeadSpec) -> None:
     Raises:
         ModelError: a classification head without labels.
     """
-    if head.kind == "causal_lm":
+    if head.kind in LANGUAGE_MODELS:
         return
     if not head.labels:
         raise ModelError(f"a {head.kind} head needs labels", "none", "give the task its labels")

@@ -24,7 +24,7 @@ from lightune.errors import ModelError, ResourceError
 from lightune.models.fetch import Progress
 from lightune.models.folder import check_folder
 from lightune.models.hashing import base_hash
-from lightune.models.heads import auto_class, configure, labels_of
+from lightune.models.heads import LANGUAGE_MODELS, auto_class, configure, labels_of
 from lightune.models.quiet import quiet
 from lightune.models.sources import ignore, resolve
 from lightune.models.tokenizer import (
@@ -110,10 +110,10 @@ def load(
     if stored not in (None, _DTYPES[dtype]):
         notes.append(f"the checkpoint's {str(stored).removeprefix('torch.')} becomes {dtype}")
     new_keys = _new_keys(model, info, resolved.folder)
-    if head.kind == "causal_lm":
+    if head.kind in LANGUAGE_MODELS:
         _check_vocabulary(model, new_keys, resolved.folder)
         # greedy or not is the task's to say, not the checkpoint's sampling settings
-        model.generation_config = GenerationConfig()
+        model.generation_config = _vocabulary_rules(model)
     output = _output_layer(model, auto) if head.labels else set()
     if output and output.isdisjoint(new_keys) and own_labels != head.labels:
         _replace(model, output, _seeded(seed, lambda: auto.from_config(config)))
@@ -145,8 +145,9 @@ def load(
     )
 
 
-def load_tokenizer_of(name: str) -> tuple[Any, int]:
-    """Return a base model's tokenizer, and the most tokens a text may have, without its weights.
+def load_tokenizer_of(name: str) -> tuple[Any, int, PreTrainedConfig]:
+    """Return a base model's tokenizer, the most tokens a text may have, and its configuration,
+    without its weights.
 
     Raises:
         ModelError: the model cannot be found, or has no tokenizer.
@@ -160,7 +161,7 @@ def load_tokenizer_of(name: str) -> tuple[Any, int]:
     limits = [int(tokenizer.model_max_length)]
     if isinstance(positions, int) and positions > 0:
         limits.append(positions)
-    return tokenizer, min(limits)
+    return tokenizer, min(limits), config
 
 
 def _config(folder: Path) -> PreTrainedConfig:
@@ -257,6 +258,18 @@ def _check_vocabulary(model: PreTrainedModel, new_keys: set[str], folder: Path) 
             found=f"missing: {_few(sorted(new_keys))}",
             mend="the checkpoint of the whole language model, not of its body alone",
         )
+
+
+def _vocabulary_rules(model: PreTrainedModel) -> GenerationConfig:
+    """Return of the checkpoint's settings those without which it writes what it never learnt:
+    the decoder's first tokens, and tokens that are no part of any text."""
+    own, rules = model.generation_config, GenerationConfig()
+    for name in ("decoder_start_token_id", "forced_bos_token_id", "bad_words_ids"):
+        value = getattr(own, name, None)
+        value = getattr(model.config, name, None) if value is None else value
+        if value is not None:
+            setattr(rules, name, value)
+    return rules
 
 
 def _output_layer(model: PreTrainedModel, auto: Any) -> set[str]:

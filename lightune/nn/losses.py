@@ -178,6 +178,7 @@ class Labelled:
         rows: `[tokens]`, the row of the batch that each is in.
         head: the output layer.
         after: what the model does to the head's output.
+        bias: `[vocabulary]`, what it adds to the head's output before; None for nothing.
     """
 
     hidden: Tensor
@@ -185,11 +186,15 @@ class Labelled:
     rows: Tensor
     head: nn.Module | None
     after: After = AS_THEY_ARE
+    bias: Tensor | None = None
 
     def sum(self) -> Tensor:
         """Return the sum of the losses, a float32 scalar with gradient."""
         if self.head is not None and is_plain(self.head, self.hidden):
             weight, bias = self.head.weight, self.head.bias
+            if self.bias is not None:
+                extra = self.bias.to(self.hidden.dtype)
+                bias = extra if bias is None else bias + extra  # type: ignore[operator]
             return cross_entropy_sum(self.hidden, weight, self.targets, bias, self.after)  # type: ignore[arg-type]
         return F.cross_entropy(self._logits(slice(None)), self.targets, reduction="sum")
 
@@ -211,7 +216,8 @@ class Labelled:
     def _logits(self, part: slice) -> Tensor:
         if self.head is None:
             return self.hidden[part].float()
-        return self.after(self.head(self.hidden[part]).float())
+        logits = self.head(self.hidden[part]).float()
+        return self.after(logits if self.bias is None else logits + self.bias.float())
 
     def _vocabulary(self) -> int:
         if self.head is None:
@@ -221,11 +227,12 @@ class Labelled:
 
 
 def labelled(model: nn.Module, inputs: Mapping[str, Tensor], targets: Tensor) -> Labelled:
-    """Run a causal language model and return the hidden states that predict labelled tokens.
+    """Run a language model and return the hidden states that predict labelled tokens.
 
     Args:
         model: with the output layer that `get_output_embeddings` gives.
-        inputs: arguments of its forward, each `[batch, seq]`.
+        inputs: arguments of its forward, each `[batch, seq]`; of an encoder with a decoder,
+            `decoder_input_ids` are as wide as `targets`.
         targets: `[batch, seq]`: at each position its own id, or `NO_LABEL`. The state *before* a
             position predicts it, so a label at position 0 counts for nothing.
 
@@ -238,7 +245,8 @@ def labelled(model: nn.Module, inputs: Mapping[str, Tensor], targets: Tensor) ->
         logits = model(**inputs).logits
         return Labelled(_before(logits, targets)[wanted], ids, rows, None)
     hidden = _held_back(model, head, inputs)
-    return Labelled(_before(hidden, targets)[wanted], ids, rows, head, after_of(model))
+    states = _before(hidden, targets)[wanted]
+    return Labelled(states, ids, rows, head, after_of(model), added_to_logits(model))
 
 
 def output_head(model: nn.Module) -> nn.Module | None:
@@ -263,6 +271,12 @@ def after_of(model: nn.Module) -> After:
         factor *= float(getattr(config, name, None) or 1.0)
     factor /= float(getattr(config, "logits_scaling", None) or 1.0)  # Granite
     return After(factor, float(getattr(config, "final_logit_softcapping", None) or 0.0))
+
+
+def added_to_logits(model: nn.Module) -> Tensor | None:
+    """Return what BART and Marian add to their head's output, `[vocabulary]`; None for others."""
+    found = getattr(model, "final_logits_bias", None)
+    return found.flatten() if isinstance(found, Tensor) else None
 
 
 def choose(model: Any, wanted: Literal["auto", "full"] = "auto") -> list[str]:
@@ -295,6 +309,8 @@ def _agrees(model: Any, head: nn.Module) -> bool:
     words = model.config.get_text_config().vocab_size
     ids = (torch.arange(2, 18, device=device) % words).view(2, 8)
     inputs = {"input_ids": ids, "attention_mask": torch.ones_like(ids)}
+    if getattr(model.config, "is_encoder_decoder", False):
+        inputs["decoder_input_ids"] = ids
     modes = [(module, module.training) for module in model.modules()]
     model.eval()
     try:
@@ -304,7 +320,8 @@ def _agrees(model: Any, head: nn.Module) -> bool:
             model(**inputs)
         if not caught:
             return False
-        made = after_of(model)(head(caught[0]).float())
+        made, bias = head(caught[0]).float(), added_to_logits(model)
+        made = after_of(model)(made if bias is None else made + bias.float())
     finally:
         for module, training in modes:
             module.training = training
