@@ -14,61 +14,15 @@ Needs:   the data sets (see text_sets.py); those that are absent are skipped, an
 import argparse
 import json
 import os
-import subprocess
-import sys
 import tempfile
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
+import set_rows
 import text_sets
 
 RESULTS = Path(__file__).parent / "results" / "classification.jsonl"
-MODELS = {"chnsenticorp": "bge-small-zh"}
 METHODS = ("lora", "full")
-
-
-def model_of(name: str) -> str:
-    """Return the model a data set is run with; a local copy stands in for the hub where given."""
-    model = MODELS.get(name, "minilm")
-    local = text_sets.WEIGHTS / "bge-small-zh-v1.5"
-    return str(local) if model == "bge-small-zh" and local.is_dir() else model
-
-
-def command(name: str, method: str, seed: int, train: Path, test: Path, out: str) -> list[str]:
-    """Return the command line of one row."""
-    return [
-        str(Path(sys.executable).with_name("lightune")), "train", "--json",
-        "--task", "classification",
-        "--data", str(train), "--test", str(test), "--model", model_of(name),
-        "--method", method, "-s", f"train.seed={seed}", "--out", out,
-    ]  # fmt: skip
-
-
-def run(name: str, method: str, seed: int, work: Path, threads: int | None = None) -> dict:
-    """Train one row and return what is worth keeping; None takes all the threads there are."""
-    environment = os.environ | ({} if threads is None else {"OMP_NUM_THREADS": str(threads)})
-    train, test = text_sets.prepare(name, work)
-    with tempfile.TemporaryDirectory() as folder:
-        out = str(Path(folder) / "run")
-        words = command(name, method, seed, train, test, out)
-        done = subprocess.run(words, env=environment, capture_output=True, text=True, check=False)
-        if done.returncode:
-            raise SystemExit(f"{' '.join(words)}\n{done.stdout}{done.stderr}")
-        summary = json.loads(done.stdout)
-        here = json.loads((Path(out) / "environment.json").read_text())
-    kept = ("trainable_parameters", "total_parameters", "seconds", "examples_per_s", "epochs",
-            "peak_memory_mb", "records")  # fmt: skip
-    return {
-        "data": name,
-        "model": MODELS.get(name, "minilm"),
-        "method": method,
-        "seed": seed,
-        "metrics": {key: value["value"] for key, value in summary["metrics"].items()},
-        **{key: summary[key] for key in kept},
-        "baseline": summary["baselines"],
-        "versions": here["packages"],
-        "cpu": here["cpu"],
-    }
 
 
 def main() -> None:
@@ -87,11 +41,10 @@ def main() -> None:
     rest = [(n, m, s) for m in METHODS for s in range(1, options.seeds) for n in names]
     rows = first + rest
     threads = max(1, (os.cpu_count() or 1) // options.abreast) if options.abreast > 1 else None
-    for name in names:
-        text_sets.prepare(name, options.work)
+    files = {name: text_sets.prepare(name, options.work) for name in names}
 
     def keep(row: tuple[str, str, int]) -> None:
-        result = run(*row, options.work, threads)
+        result = set_rows.run(*row, files[row[0]], threads)
         RESULTS.parent.mkdir(exist_ok=True)
         with RESULTS.open("a") as file:
             file.write(json.dumps(result) + "\n")

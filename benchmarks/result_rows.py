@@ -12,6 +12,7 @@ Errors:  a half line, left by a kill while writing, is passed over and its row r
 
 import json
 import os
+import threading
 from collections.abc import Callable, Iterable, Mapping
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
@@ -21,6 +22,7 @@ from lightune.runs.environment import code_hash, cpu_flags, cpu_model, memory_mb
 
 RESULTS = Path(__file__).parent / "results"
 HELD = ("torch", "transformers", "peft")
+_WRITING = threading.Lock()
 PACKAGES = ("torch", "transformers", "peft", "accelerate", "lightune")
 
 
@@ -51,7 +53,7 @@ def newest_machine(rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
 def append(path: Path, row: Mapping[str, Any]) -> None:
     """Add a row at the end; a half line before it is ended first."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    with path.open("a+b") as file:
+    with _WRITING, path.open("a+b") as file:
         if file.tell():
             file.seek(-1, os.SEEK_END)
             if file.read(1) != b"\n":

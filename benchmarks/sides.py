@@ -77,8 +77,17 @@ def process(words: list[str], environment: dict[str, str] | None = None) -> dict
     Raises:
         Failed: an exit status other than 0.
     """
+    return json.loads(output(words, environment).splitlines()[-1])
+
+
+def output(words: list[str], environment: dict[str, str] | None = None) -> str:
+    """Run a command; return what it printed.
+
+    Raises:
+        Failed: an exit status other than 0.
+    """
     done = subprocess.run(words, capture_output=True, text=True, check=False, env=environment)
     if done.returncode:
         told = f"status {done.returncode}\n{done.stdout[-2000:]}{done.stderr[-4000:]}"
         raise Failed(f"{' '.join(words)}\n{told}")
-    return json.loads(done.stdout.splitlines()[-1])
+    return done.stdout

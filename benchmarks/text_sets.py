@@ -8,6 +8,7 @@ none is copied into the project. Splits are the official ones; see docs/results.
 import csv
 import io
 import os
+import random
 import zipfile
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -73,6 +74,15 @@ SETS: dict[str, tuple[Callable[[], Rows], Callable[[], Rows]]] = {
 """name -> functions that give the training and the test rows; smallest data set first."""
 
 
+PARTS: dict[str, tuple[Callable[[], Rows], Callable[[], Rows]]] = {
+    "sst2_8k": (
+        lambda: iter(random.Random(0).sample(list(_sst2("train")), 8000)),
+        lambda: _sst2("dev"),
+    ),
+}
+"""name -> as in `SETS`: parts of a set, drawn at random, for comparisons of very many rows."""
+
+
 def prepare(name: str, folder: Path) -> tuple[Path, Path]:
     """Write `<name>_train.csv` and `<name>_test.csv` into `folder` unless they are there.
 
@@ -80,7 +90,7 @@ def prepare(name: str, folder: Path) -> tuple[Path, Path]:
     """
     paths = []
     folder.mkdir(parents=True, exist_ok=True)
-    for split, rows in zip(("train", "test"), SETS[name], strict=True):
+    for split, rows in zip(("train", "test"), (SETS | PARTS)[name], strict=True):
         path = folder / f"{name}_{split}.csv"
         paths.append(path)
         if path.exists():
@@ -91,3 +101,15 @@ def prepare(name: str, folder: Path) -> tuple[Path, Path]:
             csv.writer(file).writerows([header, *content])
         path.with_suffix(".part").replace(path)
     return paths[0], paths[1]
+
+
+def first(path: Path, rows: int, folder: Path) -> Path:
+    """Write the first `rows` records of a file; the sets are in random order."""
+    cut = folder / f"{path.stem}_{path.parent.name}_first_{rows}{path.suffix}"
+    with path.open(newline="", encoding="utf-8") as source, cut.open("w", newline="") as file:
+        if path.suffix == ".jsonl":
+            file.writelines(line for line, _ in zip(source, range(rows), strict=False))
+        else:
+            kept = [row for row, _ in zip(csv.reader(source), range(rows + 1), strict=False)]
+            csv.writer(file).writerows(kept)
+    return cut

@@ -121,7 +121,7 @@ def files(load: Workload, kind: str, plain: bool, work: Path) -> tuple[Path, Pat
     count = load.rows if kind == "score" else min(load.rows, steps * load.batch)
     tests = load.test_rows if kind == "score" else load.batch
     train, test = _whole(load, work)
-    return _head(train, count, work), _head(test, tests, work)
+    return text_sets.first(train, count, work), text_sets.first(test, tests, work)
 
 
 def _whole(load: Workload, work: Path) -> tuple[Path, Path]:
@@ -131,18 +131,6 @@ def _whole(load: Workload, work: Path) -> tuple[Path, Path]:
     if load.data == "long":
         return _long("train", work), _long("test", work)
     return text_sets.prepare(load.data, work)
-
-
-def _head(path: Path, rows: int, work: Path) -> Path:
-    """Write the first `rows` records of a file; the sets are in random order."""
-    cut = work / f"{path.stem}_{path.parent.name}_first_{rows}{path.suffix}"
-    with path.open(newline="", encoding="utf-8") as source, cut.open("w", newline="") as file:
-        if path.suffix == ".jsonl":
-            file.writelines(line for line, _ in zip(source, range(rows), strict=False))
-        else:
-            kept = [row for row, _ in zip(csv.reader(source), range(rows + 1), strict=False)]
-            csv.writer(file).writerows(kept)
-    return cut
 
 
 def _long(split: str, work: Path) -> Path:
@@ -189,7 +177,7 @@ def job(load: Workload, kind: str, plain: bool, seed: int, work: Path) -> dict[s
         "folder": model_folder(load.model),
         "train": str(train),
         "test": str(test),
-        "few": str(_head(Path(test), load.batch, work)),
+        "few": str(text_sets.first(Path(test), load.batch, work)),
         "score": kind == "score",
         "warm": WARM_STEPS if kind == "speed" else 0,
         "seed": seed,
