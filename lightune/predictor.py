@@ -14,7 +14,7 @@ from torch import Tensor
 
 from lightune.engine.plan import threads_of
 from lightune.engine.prepare import Prepared
-from lightune.evaluate.generate import generate
+from lightune.evaluate.generate import before_words, generate
 from lightune.evaluate.predict import PREDICTION_BATCH, Progress, predict_logits
 from lightune.tasks.base import Scores, Task
 from lightune.types import Example, Generation, Prediction, Purpose, Record
@@ -64,7 +64,7 @@ class Predictor:
         on_batch: Progress | None = None,
         purpose: Purpose = "predict",
     ) -> list[Prediction]:
-        """Return one prediction per example, in order.
+        """Return one prediction per record of the examples, in order.
 
         Args:
             on_batch: progress, of answers where any are written.
@@ -75,12 +75,12 @@ class Predictor:
         how = self.task.generation(self.tokenizer, self.state, purpose)
         # a question without its answer is answered, and has no loss
         read = [e for e in examples if e.prompt is None or e.target is not None]
-        indices = [example.index for example in read]
         known: dict[int, Prediction] = {}
         if read:
             logits = self.logits(read, None if how else on_batch)
-            known = {p.index: p for p in self.task.decode(logits, indices, self.state)}
-        predictions = [known.get(e.index) or Prediction(e.index, None) for e in examples]
+            known = {p.index: p for p in self.task.decode(logits, read, self.state)}
+        indices = dict.fromkeys(e.index for e in examples)  # a record may have several examples
+        predictions = [known.get(index) or Prediction(index, None) for index in indices]
         return self._answered(predictions, examples, how, on_batch) if how else predictions
 
     def _answered(
@@ -99,16 +99,20 @@ class Predictor:
                 how,
                 pad_id=pad_id(self.tokenizer),
                 device=plan.device,
+                decode=self._text,
                 on_batch=on_batch,
             )
         made = []
         for prediction, tokens in zip(predictions, answers, strict=True):
-            finished = bool(tokens) and tokens[-1] in how.stop
+            text, stopped = before_words(self.task.read(tokens, self.tokenizer), how.stop_words)
+            finished = stopped or (bool(tokens) and tokens[-1] in how.stop)
             facts = {"new_tokens": len(tokens), "finished": finished}
-            text = self.task.read(tokens, self.tokenizer)
             measures = {**prediction.measures, **facts}
             made.append(replace(prediction, value=text, measures=measures))
         return made
+
+    def _text(self, tokens: Sequence[int]) -> str:
+        return str(self.tokenizer.decode(list(tokens), skip_special_tokens=True))
 
     def score(
         self, records: Sequence[Record], on_batch: Progress | None = None, seed: int = 0

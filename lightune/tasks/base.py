@@ -15,6 +15,8 @@ from typing import Any, ClassVar
 from torch import Tensor, nn
 
 from lightune import registry
+from lightune.errors import DataError
+from lightune.metrics.intervals import Statistic, bootstrap, resamples_for
 from lightune.settings import Settings
 from lightune.types import (
     Batch,
@@ -60,6 +62,38 @@ class Scores:
     metrics: dict[str, Score]
     tables: dict[str, Any]
     baselines: dict[str, dict[str, float]]
+
+
+@dataclass(frozen=True, slots=True)
+class Resampling:
+    """How the intervals of some scores are drawn.
+
+    Attributes:
+        seed: of the resamples.
+        intervals: False leaves the intervals out, which cost most of the time.
+    """
+
+    seed: int = 0
+    intervals: bool = True
+
+    def scores(
+        self, statistic: Statistic, records: int, classes: int = 1, shares: Sequence[str] = ()
+    ) -> tuple[dict[str, Score], dict[str, Any]]:
+        """Return every metric of `statistic` with its interval, and the tables that every task
+        has: `records`, `bootstrap` and `notes`.
+
+        Args:
+            classes: how many times the work of one metric a resample is.
+            shares: metrics that are a share of the records.
+        """
+        resamples = resamples_for(records, classes) if self.intervals else 0
+        result = bootstrap(statistic, records, resamples=resamples, seed=self.seed, shares=shares)
+        tables = {
+            "records": records,
+            "bootstrap": {"level": 0.95, "resamples": result.resamples, "seed": self.seed},
+            "notes": list(result.notes),
+        }
+        return dict(result.scores), tables
 
 
 class Task(Settings, ABC):
@@ -117,6 +151,16 @@ class Task(Settings, ABC):
     def head(self, state: dict[str, Any]) -> HeadSpec:
         """Return the output layer the model needs."""
 
+    def fit_model(self, config: Any, state: dict[str, Any]) -> dict[str, Any]:
+        """Return `state` with what the base model's configuration adds to it.
+
+        Called once its kind is known, in training only, before `fit_tokenizer`.
+
+        Raises:
+            ModelError: the model is of a kind that this task has no use for.
+        """
+        return state
+
     def fit_tokenizer(self, tokenizer: Any, state: dict[str, Any]) -> dict[str, Any]:
         """Return `state` with what the base model's tokenizer adds to it (a chat template …).
 
@@ -159,9 +203,12 @@ class Task(Settings, ABC):
 
     @abstractmethod
     def decode(
-        self, logits: Tensor, indices: Sequence[int], state: dict[str, Any]
+        self, logits: Tensor, examples: Sequence[Example], state: dict[str, Any]
     ) -> list[Prediction]:
-        """Turn the logits of some examples into predictions."""
+        """Turn the logits of some examples into one prediction for each of their records.
+
+        The examples of one record stand beside each other; the predictions are in their order.
+        """
 
     def generation(
         self, tokenizer: Any, state: dict[str, Any], purpose: Purpose
@@ -177,7 +224,6 @@ class Task(Settings, ABC):
     def truth(self, records: Sequence[Record], state: dict[str, Any]) -> list[Any]:
         """Return what the records say, in the form of `Prediction.value`."""
 
-    @abstractmethod
     def score(
         self,
         predictions: Sequence[Prediction],
@@ -186,12 +232,29 @@ class Task(Settings, ABC):
         seed: int = 0,
         intervals: bool = True,
     ) -> Scores:
-        """Compare predictions with the records' labels. `predictions[i].index` finds its record.
+        """Compare predictions with what the records say. `predictions[i].index` finds its record.
 
         Args:
             seed: of the intervals' resamples.
-            intervals: False leaves the intervals out, which costs most of the time.
+            intervals: False leaves the intervals out, which cost most of the time.
+
+        Raises:
+            DataError: there is nothing to score, or a record does not say what was to be said.
         """
+        if not predictions:
+            raise DataError("there are no records to score", mend="name a file with labelled rows")
+        rows = [records[p.index] for p in predictions]
+        return self.compare(predictions, rows, state, Resampling(seed, intervals))
+
+    @abstractmethod
+    def compare(
+        self,
+        predictions: Sequence[Prediction],
+        records: Sequence[Record],
+        state: dict[str, Any],
+        how: Resampling,
+    ) -> Scores:
+        """Score predictions, at least one; `records[i]` is that of `predictions[i]`."""
 
 
 BASE = Task

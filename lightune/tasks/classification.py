@@ -27,6 +27,7 @@ from lightune.metrics import classification as metrics
 from lightune.metrics.intervals import point
 from lightune.tasks import base, labels
 from lightune.tasks.base import Resampling, Scores, Task
+from lightune.tasks.finite import refuse_not_finite
 from lightune.tasks.guesses import LABEL_COLUMNS, PAIR_COLUMNS, TEXT_COLUMNS
 from lightune.types import Batch, Example, HeadSpec, Prediction, Record
 
@@ -200,14 +201,7 @@ class Classification(Task):
                 mend="use the model and the adapter that were trained together",
             )
         values = logits.detach().to("cpu", torch.float64)
-        finite = torch.isfinite(values).all(dim=1)
-        if not finite.all():
-            bad = int((~finite).sum())
-            raise ModelError(
-                f"the model's output is not a number for {bad} of {len(values)} records",
-                found=f"first at record {examples[int((~finite).nonzero()[0, 0])].index} of the split",
-                mend="train with a lower learning rate, or with train.precision=fp32",
-            )
+        refuse_not_finite(values, examples)
         multi = state["multi_label"]
         shares = (torch.sigmoid(values) if multi else torch.softmax(values, dim=1)).numpy()
         # numpy's argmax takes the first of equals by contract, torch's does not promise which

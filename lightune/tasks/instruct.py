@@ -23,13 +23,14 @@ import torch
 from pydantic import AfterValidator, PositiveInt
 from torch import Tensor, nn
 
-from lightune.errors import DataError, ModelError
-from lightune.metrics.intervals import Weights, bootstrap, resamples_for
+from lightune.errors import DataError
+from lightune.metrics.intervals import Weights
 from lightune.metrics.text import NUMBER, exact_match, extract, rouge_l
 from lightune.nn import losses
 from lightune.tasks import base, chat_template
-from lightune.tasks.base import Scores, Task
+from lightune.tasks.base import Resampling, Scores, Task
 from lightune.tasks.chat import Turn, has_turns, turns_of
+from lightune.tasks.finite import refuse_not_finite
 from lightune.types import Batch, Example, Generation, HeadSpec, Prediction, Purpose, Record
 
 SHOWN = 5
@@ -197,19 +198,13 @@ class Instruct(Task):
         return sums
 
     def decode(
-        self, logits: Tensor, indices: Sequence[int], state: dict[str, Any]
+        self, logits: Tensor, examples: Sequence[Example], state: dict[str, Any]
     ) -> list[Prediction]:
         sums = logits.detach().to("cpu", torch.float64)
-        if not torch.isfinite(sums).all():
-            first = int((~torch.isfinite(sums).all(dim=1)).nonzero()[0, 0])
-            raise ModelError(
-                "the loss of some answers is not a number",
-                found=f"first at record {indices[first]} of the split",
-                mend="train with a lower learning rate, or with train.precision=fp32",
-            )
+        refuse_not_finite(sums, examples)
         return [
-            Prediction(index, None, measures={"loss": total / count, "tokens": int(count)})
-            for index, (total, count) in zip(indices, sums.tolist(), strict=True)
+            Prediction(example.index, None, measures={"loss": total / count, "tokens": int(count)})
+            for example, (total, count) in zip(examples, sums.tolist(), strict=True)
         ]
 
     def generation(
@@ -248,17 +243,14 @@ class Instruct(Task):
             answers.append(answer)
         return answers
 
-    def score(
+    def compare(
         self,
         predictions: Sequence[Prediction],
         records: Sequence[Record],
         state: dict[str, Any],
-        seed: int = 0,
-        intervals: bool = True,
+        how: Resampling,
     ) -> Scores:
-        if not predictions:
-            raise DataError("there are no records to score", mend="name a file with answers")
-        expected = self.truth([records[p.index] for p in predictions], state)
+        expected = self.truth(records, state)
         tokens = np.array([p.measures["tokens"] for p in predictions])
         lost = np.array([p.measures["loss"] for p in predictions]) * tokens
         written = all(p.value is not None for p in predictions)
@@ -277,26 +269,17 @@ class Instruct(Task):
             return found | {"loss": loss, "perplexity": np.exp(loss), "log_likelihood": -loss}
 
         n = len(predictions)
-        resamples = resamples_for(n) if intervals else 0
-        result = bootstrap(
-            statistic, n, resamples=resamples, seed=seed, shares=("match", "exact_match")
-        )
-        notes = list(result.notes)
+        scores, tables = how.scores(statistic, n, shares=("match", "exact_match"))
         unfinished = sum(p.measures.get("finished") == 0 for p in predictions)
         if unfinished:
-            notes.append(
+            tables["notes"].append(
                 f"{unfinished} of {n} answers did not end and were cut (task.max_new_tokens)"
             )
-        tables: dict[str, Any] = {
-            "records": n,
-            "answer_tokens": int(tokens.sum()),
-            "notes": notes,
-            "bootstrap": {"level": 0.95, "resamples": result.resamples, "seed": seed},
-        }
+        tables["answer_tokens"] = int(tokens.sum())
         if written:
             tables["number_match"] = self.match == NUMBER
             tables["unfinished"] = unfinished
-        return Scores(dict(result.scores), tables, {})
+        return Scores(scores, tables, {})
 
     def _answer(self, record: Record) -> str | None:
         """Return the last turn if it is an answer."""

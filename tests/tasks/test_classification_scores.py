@@ -12,13 +12,13 @@ from transformers.modeling_outputs import SequenceClassifierOutput
 from lightune.errors import DataError, ModelError
 from lightune.tasks.classification import Classification
 from lightune.types import Batch
-from tests.tasks.records import rows, state
+from tests.tasks.records import at, rows, state
 
 
 class TestDecode:
     def test_single_label_is_always_one_label_and_ties_go_to_the_first(self):
         logits = torch.tensor([[0.0, 0, 0], [-1e4, -1e4, -1e4], [0, 2, 2], [1, 0, 5]])
-        found = Classification().decode(logits, [4, 5, 6, 7], state("x", "y", "z"))
+        found = Classification().decode(logits, at(4, 5, 6, 7), state("x", "y", "z"))
         assert [p.value for p in found] == ["x", "x", "y", "z"]
         assert [p.index for p in found] == [4, 5, 6, 7]
         for prediction in found:
@@ -27,10 +27,10 @@ class TestDecode:
 
     def test_multi_label_takes_all_from_the_threshold_on(self):
         logits = torch.tensor([[0.0, 3, -3], [-1, -1, -1]])
-        found = Classification().decode(logits, [0, 1], state("x", "y", "z", multi=True))
+        found = Classification().decode(logits, at(0, 1), state("x", "y", "z", multi=True))
         assert [p.value for p in found] == [["x", "y"], []]
         strict = Classification(threshold=0.9)
-        assert strict.decode(logits, [0, 1], state("x", "y", "z", multi=True))[0].value == ["y"]
+        assert strict.decode(logits, at(0, 1), state("x", "y", "z", multi=True))[0].value == ["y"]
 
     def test_logits_are_float32_and_detached(self):
         output = SequenceClassifierOutput(
@@ -43,14 +43,14 @@ class TestDecode:
     @pytest.mark.parametrize("bad", [math.nan, math.inf])
     def test_no_number_is_no_prediction(self, bad):
         with pytest.raises(ModelError, match=r"1 of 2(.|\n)*record 9"):
-            Classification().decode(torch.tensor([[0.0, 1], [bad, 0]]), [8, 9], state("x", "y"))
+            Classification().decode(torch.tensor([[0.0, 1], [bad, 0]]), at(8, 9), state("x", "y"))
 
     def test_another_models_logits(self):
         with pytest.raises(ModelError, match="3 labels"):
-            Classification().decode(torch.zeros(1, 2), [0], state("x", "y", "z"))
+            Classification().decode(torch.zeros(1, 2), at(0), state("x", "y", "z"))
 
     def test_nothing(self):
-        assert Classification().decode(torch.zeros(0, 2), [], state("x", "y")) == []
+        assert Classification().decode(torch.zeros(0, 2), at(), state("x", "y")) == []
 
 
 class TestScore:
@@ -58,7 +58,7 @@ class TestScore:
         task = task or Classification()
         records = rows(*cells)
         learnt = task.learn(rows(*(train or cells)))
-        predictions = task.decode(logits, range(len(cells)), learnt)
+        predictions = task.decode(logits, at(*range(len(cells))), learnt)
         return task.score(predictions, records, learnt, **more), predictions, learnt
 
     def test_single_label(self):
@@ -134,7 +134,7 @@ class TestScore:
     )
     def test_records_that_cannot_be_scored(self, cells, said):
         learnt = state("a", "b")
-        predictions = Classification().decode(torch.zeros(2, 2), [0, 1], learnt)
+        predictions = Classification().decode(torch.zeros(2, 2), at(0, 1), learnt)
         with pytest.raises(DataError, match=said):
             Classification().score(predictions, rows(*cells), learnt)
 
@@ -142,7 +142,7 @@ class TestScore:
         with pytest.raises(DataError, match="no records"):
             Classification().score([], [], state("a", "b"))
         multi = state("a", "b", multi=True)
-        predictions = Classification().decode(torch.zeros(1, 2), [0], multi)
+        predictions = Classification().decode(torch.zeros(1, 2), at(0), multi)
         with pytest.raises(DataError, match="no record to be scored has any label"):
             Classification().score(predictions, rows([]), multi)
 

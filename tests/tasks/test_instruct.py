@@ -17,6 +17,7 @@ from lightune.tasks.base import tasks
 from lightune.tasks.instruct import Instruct
 from lightune.types import HeadSpec, Place, Prediction, Record
 from tests.small_runs import lines, recipe, small_run
+from tests.tasks.records import at
 
 HEAD = HeadSpec("causal_lm")
 ANSWERS = ("good film", "bad", "so dull", "win cash now", "see you at home")
@@ -125,7 +126,7 @@ def test_the_loss_is_that_of_transformers_on_the_answers():
     outputs = task.forward(model, batch, state)
     expected = model(**batch.inputs, labels=batch.targets).loss
     torch.testing.assert_close(task.loss(outputs, batch, state), expected)
-    [first, second] = task.decode(task.logits(outputs, batch), [0, 1], state)
+    [first, second] = task.decode(task.logits(outputs, batch), at(0, 1), state)
     tokens = first.measures["tokens"], second.measures["tokens"]
     assert tokens == tuple(sum(label >= 0 for label in e.target) for e in examples)
     losses = first.measures["loss"], second.measures["loss"]
@@ -208,7 +209,7 @@ class TestScore:
 
     def test_a_loss_that_is_no_number_is_an_error(self):
         with pytest.raises(ModelError, match="not a number"):
-            Instruct().decode(torch.tensor([[float("nan"), 1.0]]), [4], self.STATE)
+            Instruct().decode(torch.tensor([[float("nan"), 1.0]]), at(4), self.STATE)
 
 
 @pytest.mark.parametrize(
