@@ -63,8 +63,9 @@ def preview(
             out.note(sentence)
         splits = splits_of(resolved)
         task = resolved.task
-        tokenizer, longest = load_tokenizer_of(resolved.model)
-        state = task.fit_tokenizer(tokenizer, task.learn(splits.train))
+        tokenizer, longest, config = load_tokenizer_of(resolved.model)
+        state = task.fit_model(config, task.learn(splits.train))
+        state = task.fit_tokenizer(tokenizer, state)
         for sentence in (*splits.notes, *state.get("notes", ())):
             out.note(sentence)
         limit = min(resolved.train.max_length or LONGEST_BY_DEFAULT, longest)

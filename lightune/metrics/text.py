@@ -1,14 +1,16 @@
 """Scores of a written answer against the expected one: pure functions of two texts.
 
     exact match   equal but for white space
+    ROUGE-1, -2   F of the words, or pairs of words, in both (Lin 2004)
     ROUGE-L       F of the longest common subsequence of words (Lin 2004), Chinese by character
     extraction    what a pattern, or `number`, finds in both
 
-ROUGE-L splits as the `rouge-score` package does without stemming (lower case, letters and digits),
+ROUGE splits as the `rouge-score` package does without stemming (lower case, letters and digits),
 but by Unicode's letters, and each Chinese, Japanese or Korean character is a word of its own.
 """
 
 import re
+from collections import Counter
 from collections.abc import Sequence
 from decimal import Decimal
 
@@ -21,7 +23,7 @@ NUMBER = "number"
 
 
 def words(text: str) -> list[str]:
-    """Return the words that ROUGE-L compares."""
+    """Return the words that ROUGE compares."""
     return _WORDS.findall(text.lower())
 
 
@@ -37,6 +39,18 @@ def rouge_l(answer: str, expected: str) -> float:
         return float(said == wanted)
     common = longest_common(said, wanted)
     return 2 * common / (len(said) + len(wanted))
+
+
+def rouge_n(answer: str, expected: str, n: int) -> float:
+    """Return the F score of the runs of `n` words in both; 1 where both have no words."""
+    said, wanted = words(answer), words(expected)
+    if not said and not wanted:
+        return 1.0
+    one, other = (
+        Counter(zip(*(text[i:] for i in range(n)), strict=False)) for text in (said, wanted)
+    )
+    most = one.total() + other.total()
+    return 2 * (one & other).total() / most if most else 0.0
 
 
 def longest_common(one: Sequence[str], other: Sequence[str]) -> int:

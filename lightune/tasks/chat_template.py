@@ -76,6 +76,21 @@ def install(tokenizer: Any, template: str | None) -> str:
     return str(chosen)
 
 
+def fitted(tokenizer: Any, state: dict[str, Any]) -> dict[str, Any]:
+    """Return a task's `state` with `chat_template`, put on the tokenizer, and `end`, the token
+    that ends an answer.
+
+    Raises:
+        ModelError: see `install` and `end_token`.
+    """
+    before = state.get("chat_template")
+    template = install(tokenizer, before)
+    notes = list(state.get("notes", ()))
+    if before is None and template == DEFAULT:
+        notes.append("the model has no chat template: a plain one is used and kept with it")
+    return {**state, "chat_template": template, "end": end_token(tokenizer), "notes": notes}
+
+
 def _has_one(tokenizer: Any) -> bool:
     return isinstance(tokenizer.chat_template, str | dict) and bool(tokenizer.chat_template)
 
