@@ -132,12 +132,13 @@ class Job:
         }
 
 
-def assemble(recipe: Recipe, note: Note) -> Job:
+def assemble(recipe: Recipe, note: Note, plan: Plan | None = None) -> Job:
     """Do everything that comes before the first training step.
 
     Args:
         recipe: resolved.
         note: takes each sentence the user should read.
+        plan: the one to go on with; None takes this machine's.
 
     Raises:
         LightuneError: whatever is wrong with the data, the model, the method or their fit.
@@ -148,13 +149,13 @@ def assemble(recipe: Recipe, note: Note) -> Job:
     recipe = replace(recipe, train=spec.with_horizon(len(splits.train)))
     state = task.learn(splits.train)
     base = load(recipe.model, task.head(state), seed=spec.seed)
-    state = task.fit_tokenizer(base.tokenizer, state)
+    state = task.fit_tokenizer(base.tokenizer, task.fit_model(base.model.config, state))
     _tell(state.get("notes", ()), note)
     _tell(base.notes, note)
     max_length = _max_length(recipe, base, note)
     manifest = _describe(recipe, state, base, max_length)
     attachments = _attach(recipe, base, manifest)
-    plan = machine_plan(spec.precision, spec.engine)
+    plan = plan or machine_plan(spec.precision, spec.engine)
     prepared = prepare(base.model, plan, modules_beside(base.model, base.new_modules))
     give_back()
     _tell(prepared.notes, note)

@@ -10,10 +10,12 @@ Not here:   what comes before the first step (`assembly.py`), the loop (`train/l
 
 from __future__ import annotations
 
+import shutil
 import sys
+import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -24,19 +26,32 @@ from lightune.adapters.save import save_adapter
 from lightune.assembly import Job, assemble
 from lightune.data.report import render
 from lightune.engine.prefix_cache import prefix_cache
+from lightune.errors import ConfigError
 from lightune.evaluate import plots
 from lightune.evaluate.custom import Metric, add_metrics
 from lightune.models.catalogue import catalogue
 from lightune.recipe import Recipe, dump, load_recipe
+from lightune.resume import (
+    Earlier,
+    cannot_save,
+    check_same,
+    facts_of,
+    make_ready,
+    remove_if_empty,
+    reopen,
+    resumed,
+)
 from lightune.run import Run, as_json, prediction_row, score
 from lightune.runs.card import write_card
 from lightune.runs.environment import environment
 from lightune.runs.folder import RunFolder, check_free
+from lightune.runs.lock import writing
 from lightune.runs.log import MetricsLog, read_log
 from lightune.train.forecast import Forecast, forecast
 from lightune.train.loop import FitResult, epoch_steps, fit, planned_steps
 from lightune.train.memory import peak_rss_mb, reset_peak
 from lightune.train.progress import Look, Progress
+from lightune.train.saver import Saver
 from lightune.train.schedule import warmup_steps
 from lightune.train.trackers import check_installed, open_trackers
 
@@ -56,6 +71,7 @@ def train(
     recipe: Recipe | Mapping[str, Any] | str | Path | None = None,
     *,
     out: str | Path | None = None,
+    resume: str | Path | None = None,
     overrides: Sequence[str] | Mapping[str, Any] = (),
     metrics: Mapping[str, Metric] | None = None,
     progress: Look = "auto",
@@ -67,6 +83,7 @@ def train(
     Args:
         recipe: a YAML file, a dict of the same form, or a `Recipe`; None when `sections` say all.
         out: the run folder, which must not exist yet; by default `runs/<task>-<model>-<method>`.
+        resume: a run that was stopped or killed, to go on with; it brings its own recipe.
         overrides: changes by dotted key: `["method.rank=16"]` or `{"method.rank": 16}`.
         metrics: further metrics for the final scores, name -> `f(truth, predicted) -> number`.
         progress: what is shown while training; see `train/progress.py`.
@@ -82,6 +99,14 @@ def train(
         print(run.metrics["accuracy"])
     """
     note = note or (to_stderr if progress != "silent" else lambda text: None)
+    if resume is not None:
+        if recipe is not None or sections or out is not None:
+            raise ConfigError(
+                "resume: a run goes on in its own folder, with its own recipe",
+                found="a recipe or `out` beside it",
+                mend="leave them out; what may change is given as -s train.epochs=6",
+            )
+        return _go_on(RunFolder.open(resume, finished=False), overrides, metrics, progress, note)
     resolved = _resolve(recipe, overrides, sections, note)
     if out is not None:
         check_free(out)
@@ -90,12 +115,37 @@ def train(
     for line in render(job.splits.report):
         note(line)
     folder = _make_folder(out, resolved)
-    folder.write(folder.recipe, dump(job.recipe))
-    folder.write(folder.data_report, job.splits.report)
-    folder.write(folder.environment, _environment(job))
-    expected = _forecast_beside(job)
-    result = _fit(job, folder, progress, note)
-    return _finish(job, folder, result, expected, metrics, note)
+    with writing(folder.path, note):
+        folder.checkpoints.mkdir()
+        folder.write(folder.recipe, dump(job.recipe))
+        folder.write(folder.data_report, job.splits.report)
+        folder.write(folder.environment, _environment(job))
+        expected = _forecast_beside(job)
+        result = _fit(job, folder, progress, note)
+        return _finish(job, folder, result, expected, metrics, note)
+
+
+def _go_on(
+    folder: RunFolder,
+    overrides: Sequence[str] | Mapping[str, Any],
+    metrics: Mapping[str, Metric] | None,
+    progress: Look,
+    note: Note,
+) -> Run:
+    """Train a stopped or killed run to its end."""
+    reset_peak()
+    with writing(folder.path, note):
+        earlier = reopen(folder, overrides, note)
+        job = assemble(earlier.recipe, note, earlier.plan)
+        check_same(earlier, job)
+        make_ready(earlier)
+        folder.write(folder.environment, _environment(job) | {"resumed": resumed(earlier)})
+        folder.write(folder.recipe, dump(job.recipe))
+        folder.write(folder.data_report, job.splits.report)
+        if earlier.checkpoint:
+            note(f"goes on after step {earlier.checkpoint.state.step} ({earlier.checkpoint.path})")
+        result = _fit(job, folder, progress, note, earlier)
+        return _finish(job, folder, result, None, metrics, note)
 
 
 def dry_run(
@@ -195,9 +245,21 @@ def _base(job: Job) -> dict[str, Any]:
     }
 
 
-def _fit(job: Job, folder: RunFolder, look: Look, note: Note) -> FitResult:
-    """Train, logging to the run folder, to trackers and to the terminal."""
+def _fit(
+    job: Job, folder: RunFolder, look: Look, note: Note, earlier: Earlier | None = None
+) -> FitResult:
+    """Train, logging to the run folder, to trackers and to the terminal; save what to resume."""
     spec = job.recipe.train
+    begun = time.perf_counter() - (earlier.seconds if earlier else 0.0)
+    unsaved = cannot_save(job.attachments)
+    saver = Saver(
+        folder.checkpoints,
+        None if unsaved else spec.save_steps,
+        lambda: facts_of(job, time.perf_counter() - begun),
+        note,
+    )
+    if unsaved and isinstance(spec.save_steps, int):
+        note(f"no checkpoints: {unsaved}")
     steps = planned_steps(len(job.examples["train"]), spec)
     places = [record.place for record in job.splits.train]
     warmup = warmup_steps(spec.optimizer.warmup, steps)
@@ -221,8 +283,9 @@ def _fit(job: Job, folder: RunFolder, look: Look, note: Note) -> FitResult:
         def on_step(step: int, state: Any) -> None:
             job.recipe.method.on_step(job.attachments[0], step)
             progress.step(step)
+            saver.step(step, state)
 
-        return fit(
+        result = fit(
             **job.loop_arguments(),
             groups=job.groups(),
             masters=job.predictor.prepared.pairs,
@@ -231,7 +294,12 @@ def _fit(job: Job, folder: RunFolder, look: Look, note: Note) -> FitResult:
             on_log=on_log,
             on_step=on_step,
             place=lambda index: str(places[index]),
+            resume=earlier.checkpoint.state if earlier and earlier.checkpoint else None,
         )
+    if result.state is not None and not unsaved and saver.save(result.state):
+        note(f"saved; it goes on with: lightune train --resume {folder.path}")
+    remove_if_empty(folder.checkpoints)
+    return replace(result, seconds=time.perf_counter() - begun)
 
 
 def _prefix_cache(job: Job, folder: RunFolder, steps: int, note: Note) -> Any:
@@ -294,6 +362,8 @@ def _finish(
         folder.write(folder.predictions, [prediction_row(r, p) for r, p in rows])
     values = {name: value["value"] for name, value in report["metrics"].items()}
     manifest = job.manifest.model_copy(update={"metrics": values})
+    if folder.adapter.is_dir():  # of the moment at which the run was stopped, or killed
+        shutil.rmtree(folder.adapter)
     save_adapter(folder.adapter, job.base.model, job.attachments, manifest, job.base.tokenizer)
     _draw_loss(folder, job.recipe.task.deciding)
     if "confusion_matrix" in report["tables"]:

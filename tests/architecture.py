@@ -15,7 +15,7 @@ from pathlib import Path
 ROOT = Path(__file__).parents[1]
 CODE = ("lightune", "tests", "benchmarks", "recipes", "examples", "docs")
 LONGEST = 400
-MOST_FIELDS = 12
+MOST_FIELDS = 14
 
 ORDER = (  # low to high; a file imports its own folder and what stands in a line above its own
     "errors types settings registry strict_yaml network",
@@ -24,7 +24,7 @@ ORDER = (  # low to high; a file imports its own folder and what stands in a lin
     "engine adapters",
     "evaluate",
     "train",
-    "recipe template predictor assembly run pipeline",
+    "recipe template predictor assembly run resume pipeline",
     "seal compare explain export serve scale sklearn",
     "cli studio",
     "__main__",

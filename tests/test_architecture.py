@@ -52,7 +52,7 @@ class Wide(Settings):
     {fields}
 class Child(Toy):
     pass
-""".format(fields="\n    ".join(f'f{n}: int = 0\n    """F."""' for n in range(13)))
+""".format(fields="\n    ".join(f'f{n}: int = 0\n    """F."""' for n in range(15)))
 
 
 @pytest.mark.parametrize(
@@ -100,7 +100,7 @@ class Child(Toy):
             described,
             "methods/toy.py",
             TOY,
-            ["Toy: no paper", "Toy.rank: no docstring", "Wide: more than 12", "Toy: is final"],
+            ["Toy: no paper", "Toy.rank: no docstring", "Wide: more than 14", "Toy: is final"],
         ),
     ],
 )

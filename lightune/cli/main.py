@@ -123,7 +123,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     except BrokenPipeError:
         return _silence()
     except (KeyboardInterrupt, typer.Abort):
-        return _report(Stopped("interrupted; nothing was saved"), words, INTERRUPTED)
+        return _report(Stopped("interrupted at once; what was saved is whole"), words, INTERRUPTED)
     except Stopped as error:
         return _report(error, words, STOPPED)
     except LightuneError as error:

@@ -51,6 +51,12 @@ def train(
     out: Annotated[
         Path | None, typer.Option(metavar="DIR", help="The run folder; it must not exist yet.")
     ] = None,
+    resume: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="RUN", help="Go on with a run that was stopped or killed, bit for bit."
+        ),
+    ] = None,
     overrides: Set = None,
     dry_run: Annotated[
         bool,
@@ -70,13 +76,8 @@ def train(
     Example:
         lightune train --task classification --data reviews.csv --out runs/mine
         lightune train recipe.yaml -s method.rank=16 --dry-run
+        lightune train --resume runs/mine
     """
-    if recipe is None and not data and not any("data" in item for item in overrides or []):
-        raise ConfigError(
-            "train needs a recipe or a data file",
-            found="neither",
-            mend="lightune train --task classification --data FILE, or: lightune init recipe.yaml",
-        )
     given = {
         "data.train": _one(data),
         "data.test": test,
@@ -86,6 +87,18 @@ def train(
         "model": model,
         "method": method,
     }
+    if resume is not None:
+        _check_alone(recipe, out, dry_run, given)
+        with output(as_json) as out_:
+            run = _train(out_, None, list(overrides or []), None, resume)
+        _exit_status(run)
+        return
+    if recipe is None and not data and not any("data" in item for item in overrides or []):
+        raise ConfigError(
+            "train needs a recipe or a data file",
+            found="neither",
+            mend="lightune train --task classification --data FILE, or: lightune init recipe.yaml",
+        )
     flags = [
         f"{key}={json.dumps(value, ensure_ascii=False)}" for key, value in given.items() if value
     ]
@@ -95,19 +108,47 @@ def train(
             _dry_run(out_, source, [*flags, *(overrides or [])])
             return
         run = _train(out_, source, [*flags, *(overrides or [])], out)
-    if run.summary()["stopped"] not in (None, "early stopping"):
+    _exit_status(run)
+
+
+def _exit_status(run: Run) -> None:
+    """End with `STOPPED` where a signal ended the training."""
+    if run.stopped not in (None, "early stopping"):
         raise typer.Exit(STOPPED)
+
+
+def _check_alone(
+    recipe: Path | None, out: Path | None, dry_run: bool, given: dict[str, Any]
+) -> None:
+    """Refuse what says otherwise beside `--resume` than the run's own recipe.
+
+    Raises:
+        ConfigError: something but `-s` and `--json` is given.
+    """
+    flags = {"RECIPE": recipe, "--out": out, "--dry-run": dry_run, **given}
+    if named := [name for name, value in flags.items() if value]:
+        raise ConfigError(
+            "--resume: a run goes on in its own folder, with its own recipe",
+            found=f"also given: {', '.join(named)}",
+            mend="lightune train --resume RUN; what may change: -s train.epochs=6",
+        )
 
 
 def _one(values: list[str] | None) -> list[str] | str | None:
     return values[0] if values and len(values) == 1 else values
 
 
-def _train(out: Output, source: Any, changes: list[str], folder: Path | None) -> Run:
+def _train(
+    out: Output,
+    source: Any,
+    changes: list[str],
+    folder: Path | None,
+    resume: Path | None = None,
+) -> Run:
     from lightune.cli.scores import scores_table
     from lightune.pipeline import train as train_run
 
-    run = train_run(source, out=folder, overrides=changes, note=out.note)
+    run = train_run(source, out=folder, resume=resume, overrides=changes, note=out.note)
     summary = run.summary()
     share = summary["trainable_parameters"] / summary["total_parameters"]
     out.result(summary)
@@ -116,7 +157,8 @@ def _train(out: Output, source: Any, changes: list[str], folder: Path | None) ->
     if summary["stopped"] not in (None, "early stopping"):
         out.show(
             f"STOPPED by {summary['stopped']} after {summary['steps']} steps "
-            f"({summary['epochs']:.2f} passes): weights and scores are those of that moment"
+            f"({summary['epochs']:.2f} passes): weights and scores are those of that moment",
+            f"go on: lightune train --resume {short(run.folder)}",
         )
     out.show(
         f"trained {summary['trainable_parameters']:,} of {summary['total_parameters']:,} weights "

@@ -112,6 +112,8 @@ class RunFolder:
                 found=f"missing: {', '.join(missing)}",
                 mend="copy the folder again from where it came"
                 if done
+                else f"lightune train --resume {path}"
+                if (path / "checkpoints").is_dir()
                 else f"lightune train {path / RECIPE} --out {free_path(path)}",
             )
         return cls(path)

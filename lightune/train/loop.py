@@ -17,6 +17,7 @@ import os
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Any, TypeVar
 
 import torch
@@ -85,7 +86,7 @@ def fit(
     plan: Plan = FLOAT32,
     evaluate: Callable[[], Mapping[str, float]] | None = None,
     on_log: Callable[[dict[str, float]], None] = lambda entry: None,
-    on_step: Callable[[int, Callable[[], LoopState]], None] = lambda step, state: None,
+    on_step: Callable[[int, Callable[..., LoopState]], None] = lambda step, state: None,
     set_mode: Callable[[nn.Module], Any] = nn.Module.train,
     prefix_cache: PrefixCache | None = None,
     place: Callable[[int], str] = "record {}".format,
@@ -104,7 +105,7 @@ def fit(
         on_log: takes a line of the log: every `evaluation.log_every` steps, and after each
             evaluation (keys `validation_…`).
         on_step: called after every step with the steps done, and a function that returns the
-            complete state, for checkpoints.
+            complete state, for checkpoints (`state.capture`).
         set_mode: puts the model into train mode; the engine's leaves frozen lower blocks out.
         prefix_cache: keeps what frozen lower blocks give; None runs them every time.
         place: `Example.index` -> what the user calls the record, `file:line`.
@@ -181,7 +182,7 @@ def fit(
                 metrics = meter.pause(lambda: in_evaluation_mode(model, evaluate))
                 on_log(here | {f"validation_{name}": value for name, value in metrics.items()})
                 keep_best(state, metrics, task.deciding, optimizer, spec.evaluation.best)
-            on_step(state.step, lambda: capture(state, optimizer))
+            on_step(state.step, partial(capture, state, optimizer))
 
     dropout.clear()
     interrupted = capture(state, optimizer) if request.signal else None

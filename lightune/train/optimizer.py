@@ -116,12 +116,19 @@ class Optimizer:
             weight.copy_(weights[path])
         self.refresh()
 
-    def copy_moments(self) -> dict[str, dict[str, Tensor]]:
+    def moments(self) -> dict[str, dict[str, Tensor]]:
         """Return AdamW's state by path: `step`, `exp_avg`, `exp_avg_sq`."""
         return {
-            path: {key: value.clone() for key, value in self.adamw.state[weight].items()}
+            path: dict(self.adamw.state[weight])
             for path, weight in self.trainable.items()
             if weight in self.adamw.state
+        }
+
+    def copy_moments(self) -> dict[str, dict[str, Tensor]]:
+        """Return copies of `moments()`."""
+        return {
+            path: {key: value.clone() for key, value in state.items()}
+            for path, state in self.moments().items()
         }
 
     def set_moments(self, moments: Mapping[str, Mapping[str, Tensor]]) -> None:

@@ -1,6 +1,6 @@
 """Settings of one training: the recipe's section `train`. No torch.
 
-The common ones lie flat; what is rarely touched is nested, so that no class has more than twelve.
+The common ones lie flat; what is rarely touched is nested, so that no class has more than fourteen.
 
     train: {epochs: 3, batch_size: 16, learning_rate: 5e-4, max_length: 128, seed: 0}
     train: {max_steps: 500, optimizer: {schedule: cosine, warmup: 50}, evaluation: {every: 100}}
@@ -40,6 +40,9 @@ DEFAULT_ROWS = 16
 
 Share = Annotated[float, Field(ge=0, lt=1)]
 """A part of the whole run."""
+
+Interval = Annotated[str, Field(pattern=r"^\d{1,6}(\.\d{1,3})? ?min$")]
+"""A time such as `10 min`."""
 
 
 class OptimizerSpec(Settings):
@@ -118,6 +121,9 @@ class TrainSpec(Settings):
     """Covers every random choice: splits, new weights, order of the records, dropout."""
     from_run: str | None = Field(None, alias="from")
     """Run or adapter folder whose trained weights to start from; null starts anew."""
+    save_steps: PositiveInt | Interval | None = "10 min"
+    """Save the whole state so often, that a run which is killed goes on from there (`lightune train
+    --resume RUN`): every so many optimiser steps, or `10 min`; null only when a signal stops it."""
     trackers: list[Literal["tensorboard", "mlflow", "trackio"]] = []
     """Where to send the log as well, besides the run folder. Each needs `lightune[track]`."""
     optimizer: OptimizerSpec = OptimizerSpec()

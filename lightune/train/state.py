@@ -59,12 +59,17 @@ class LoopState:
     loss_scale: dict[str, float] = field(default_factory=dict)
 
 
-def capture(state: LoopState, optimizer: Optimizer) -> LoopState:
-    """Return a complete copy that later steps do not change."""
+def capture(state: LoopState, optimizer: Optimizer, copy: bool = True) -> LoopState:
+    """Return the complete state.
+
+    Args:
+        copy: later steps do not change it; False holds the training's own tensors, for a reader
+            that is done before the next step.
+    """
     return replace(
         state,
-        weights=optimizer.copy_weights(),
-        moments=optimizer.copy_moments(),
+        weights=optimizer.copy_weights() if copy else dict(optimizer.trainable),
+        moments=optimizer.copy_moments() if copy else optimizer.moments(),
         loss_scale=optimizer.scaler.state_dict(),
     )
 

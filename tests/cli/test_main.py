@@ -134,7 +134,7 @@ FAILURES = [
     (DataError("bad row", "x", "mend it"), 2, "error: bad row"),
     (ConfigErrors([ConfigError("one"), ConfigError("two")]), 2, "error: one\n\nerror: two"),
     (Stopped("stopped by SIGTERM", mend="go on"), 75, "stopped: stopped by SIGTERM"),
-    (KeyboardInterrupt(), 130, "stopped: interrupted; nothing was saved"),
+    (KeyboardInterrupt(), 130, "stopped: interrupted at once; what was saved is whole"),
     (OSError(28, "No space left on device", "runs/x"), 2, "error: runs/x: No space left"),
     (PermissionError(13, "Permission denied", "/root/x"), 2, "error: /root/x: Permission denied"),
     (MemoryError(), 2, "error: the machine ran out of memory"),
