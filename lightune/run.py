@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from lightune.data.columns import ColumnError, Mapped, Trained, known_names
+from lightune.data.kinds import LEARNT
 from lightune.data.load import load_records
 from lightune.data.read import read_tables
 from lightune.data.spec import DataSpec
@@ -188,7 +189,7 @@ class Run:
 
     def _unlabelled(self, records: Sequence[Record]) -> list[Record]:
         """Return the records without their labels: a file to predict may hold unknown ones."""
-        labels = {field.name for field in self.recipe.task.fields if field.kind == "label"}
+        labels = {field.name for field in self.recipe.task.fields if field.kind in LEARNT}
         return [
             Record({k: v for k, v in record.values.items() if k not in labels}, record.place)
             for record in records
@@ -280,7 +281,7 @@ def prediction_row(record: Record, prediction: Prediction) -> dict[str, Any]:
         row["scores"] = dict(prediction.scores)
     row |= {**prediction.measures, "file": record.place.file, "line": record.place.line}
     return row | {
-        name: record.values[name] for name in ("label", "answer") if name in record.values
+        name: record.values[name] for name in ("label", "answer", "target") if name in record.values
     }
 
 

@@ -65,20 +65,24 @@ def help_table(spec: type[Settings], prefix: str = "") -> list[HelpRow]:
     return rows
 
 
-def template(task: str = "classification", method: str = "lora", model: str = "minilm") -> str:
+def template(task: str = "classification", method: str = "lora", model: str | None = None) -> str:
     """Return a commented recipe for `task` and `method`, for `lightune init`.
+
+    Args:
+        model: the base model; None takes the task's own.
 
     Raises:
         ConfigError: there is no such task or method.
     """
+    of_task: Any = registry.find("lightune.tasks", task, "task")
     sections: list[tuple[str, type[Settings], dict[str, Any]]] = [
-        ("task", registry.find("lightune.tasks", task, "task"), {"name": task}),
+        ("task", of_task, {"name": task}),
         ("method", registry.find("lightune.methods", method, "method"), {"name": method}),
         ("data", DataSpec, SHOWN["data"]),
         ("train", TrainSpec, SHOWN["train"]),
     ]
     parts = ["\n".join(_section(name, spec, shown)) for name, spec, shown in sections]
-    parts.insert(1, f"{MODEL}model: {_yaml(model)}")
+    parts.insert(1, f"{MODEL}model: {_yaml(model or of_task.default_model)}")
     return "\n\n".join([INTRO, *parts]) + "\n"
 
 

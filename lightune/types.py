@@ -14,7 +14,15 @@ from typing import TYPE_CHECKING, Any, Literal
 if TYPE_CHECKING:  # torch loads only where tensors are made, so that the command line starts fast
     from torch import Tensor
 
-HeadKind = Literal["sequence_classification", "causal_lm", "seq2seq_lm", "any_lm"]
+HeadKind = Literal[
+    "sequence_classification",
+    "regression",
+    "token_classification",
+    "question_answering",
+    "causal_lm",
+    "seq2seq_lm",
+    "any_lm",
+]
 """Which output layer a task needs; `models/heads.py` maps each to a Transformers auto class.
 `any_lm` is a decoder's vocabulary or an encoder–decoder's, whichever the model has."""
 
@@ -90,7 +98,8 @@ class HeadSpec:
 
     Attributes:
         kind: see `HeadKind`. The head of language models is their own vocabulary.
-        labels: class names in the order of the logits; empty for heads without classes.
+        labels: class names in the order of the logits, or what else each of them stands for;
+            empty for heads without classes.
         multi_label: several classes may hold at once (sigmoid instead of softmax).
     """
 
@@ -105,7 +114,7 @@ class Prediction:
 
     Attributes:
         index: position of the record in its split.
-        value: label, list of labels, or text; None where a text was not asked for.
+        value: label, list of labels, number, spans, or text; None where a text was not asked for.
         scores: class name -> probability; empty where a task has none.
         measures: further numbers of this record by name (`loss`, `tokens` …).
     """

@@ -13,6 +13,12 @@ def init(
     recipe: Annotated[
         Path, typer.Argument(metavar="[FILE]", help="The file to write.", show_default=True)
     ] = Path("recipe.yaml"),
+    task: Annotated[str, typer.Option(help="See `lightune tasks`.")] = "classification",
+    method: Annotated[str, typer.Option(help="See `lightune methods`.")] = "lora",
+    model: Annotated[
+        str | None,
+        typer.Option(help="Catalogue name, hub id, or folder; the task's own when left out."),
+    ] = None,
     as_json: AsJson = False,
 ) -> None:
     """Write a commented recipe to start from.
@@ -20,14 +26,16 @@ def init(
     \b
     Example:
         lightune init reviews.yaml
+        lightune init answers.yaml --task question_answering
         lightune train reviews.yaml --dry-run
     """
     from lightune.recipe import template
 
     with output(as_json) as out:
+        text = template(task, method, model)
         try:
             with recipe.open("x", encoding="utf-8") as file:
-                file.write(template())
+                file.write(text)
         except FileExistsError:
             raise RunError(
                 f"{recipe} exists already, and is never overwritten",

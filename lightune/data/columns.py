@@ -17,6 +17,7 @@ from difflib import get_close_matches
 from typing import Any, Protocol
 
 from lightune.data.header import COMMON, normal
+from lightune.data.kinds import LEARNT
 from lightune.data.table import Table
 from lightune.errors import DataError, nearest
 
@@ -109,7 +110,7 @@ def choose_columns(
             absent = [column for column in columns if column not in table.columns]
             if not absent:
                 chosen[field.name] = columns
-            elif field.kind != "label" or _needed(field, need, trained):  # new texts have none
+            elif field.kind not in LEARNT or _needed(field, need, trained):  # new texts have none
                 raise _absent(table, field, absent[0])
     taken = {column for columns in chosen.values() for column in columns}
     gone = _as_trained(table, fields, mapped, trained, chosen, taken)

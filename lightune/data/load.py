@@ -185,8 +185,9 @@ def _held_out(
     # A label that is too rare to be tested stops the run; in validation it may be missing.
     strict = role == "test" and not any(isinstance(label_key(r), tuple) for r in records)
     rest, held = hold_out(records, share, seed, strict=strict)
+    by = ", by label" if any(label_key(record) not in (None, ()) for record in records) else ""
     notes.append(
-        f"{role}: {len(held)} of {len(records)} rows held out ({share:.0%}), by label, seed {seed}"
+        f"{role}: {len(held)} of {len(records)} rows held out ({share:.0%}){by}, seed {seed}"
     )
     twice = len(records) - len({text_key(record) for record in records})
     if twice:

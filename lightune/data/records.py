@@ -1,11 +1,12 @@
 """Tables -> records by task field; labels as words; unusable rows counted, not lost in silence."""
 
 import re
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
 from lightune.data.columns import UNTRAINED, FieldLike, Mapped, Trained, choose_columns
+from lightune.data.kinds import LEARNT, READERS, TEXTS
 from lightune.data.table import Table
 from lightune.errors import DataError
 from lightune.types import Place, Record
@@ -138,15 +139,15 @@ def _add(
             strict = f.needed_to_train if need == "train" else False
             values = _values(table, f, chosen[f.name], cells, multi_label)
             readers.append((f.name, f.kind, strict, values))
-    texts = [values for _, kind, _, values in readers if kind == "text"]
+    texts = [values for _, kind, _, values in readers if kind in TEXTS]
     for i in range(len(table)):
         place = table.place(i)
         if need == "train":
-            blank = any(strict and kind == "text" and not v[i] for _, kind, strict, v in readers)
+            blank = any(strict and kind in TEXTS and not v[i] for _, kind, strict, v in readers)
             if blank or (texts and not any(values[i] for values in texts)):
                 made.empty.append(place)
                 continue
-            if any(strict and kind == "label" and v[i] is None for _, kind, strict, v in readers):
+            if any(strict and kind in LEARNT and v[i] is None for _, kind, strict, v in readers):
                 made.unlabelled.append(place)
                 continue
         record = {name: v[i] for name, kind, _, v in readers if v[i] is not None}
@@ -165,6 +166,8 @@ def _values(
             if isinstance(value, dict):
                 raise _wrong_type(table, i, names[0], value, "a label")
         return [split_labels(v) if multi_label else label_of(v) for v in column]
+    if f.kind in READERS:
+        return [_read(table, i, names[0], READERS[f.kind], v) for i, v in enumerate(cells[0])]
     if f.kind != "text":
         return cells[0]
     columns = [
@@ -187,6 +190,13 @@ def _flags(table: Table, names: list[str], cells: list[list[Any]]) -> list[list[
             if flag in ("1", "true"):
                 labels[i].append(name)
     return labels
+
+
+def _read(table: Table, row: int, column: str, reader: Callable[[Any], Any], value: Any) -> Any:
+    try:
+        return reader(value)
+    except ValueError as error:
+        raise _wrong_type(table, row, column, value, str(error)) from None
 
 
 def _text(table: Table, row: int, column: str, value: Any) -> str:

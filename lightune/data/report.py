@@ -45,6 +45,7 @@ def describe_split(records: Sequence[Record], made: Made | None = None) -> dict[
         "missing_labels": len(made.unlabelled) if made else 0,
         "labels": dict(sorted(labels.items(), key=lambda item: (-item[1], item[0]))),
         "imbalance_ratio": max(labels.values()) / min(labels.values()) if labels else None,
+        "numbers": _numbers(records),
         "duplicate_texts": sum(len(group) - 1 for group in twice),
         "conflicting_texts": len(clashes),
         "conflicting_examples": [[str(r.place) for r in g[:2]] for g in clashes[:5]],
@@ -96,7 +97,8 @@ def render(report: Mapping[str, Any]) -> list[str]:
     for name, split in report["splits"].items():
         labels = [f"{label} {count:,}" for label, count in split["labels"].items()]
         more = f" and {len(labels) - _SHOWN} more" if len(labels) > _SHOWN else ""
-        lines.append(f"{name}: {split['rows']:,} rows; {', '.join(labels[:_SHOWN])}{more}")
+        shown = f"; {', '.join(labels[:_SHOWN])}{more}" if labels else ""
+        lines.append(f"{name}: {count(split['rows'], 'row')}{shown}")
         odd = [
             f"{split[key]:,} {text}"
             for key, text in (
@@ -111,6 +113,12 @@ def render(report: Mapping[str, Any]) -> list[str]:
             odd.append(f"largest label {split['imbalance_ratio']:.1f} times the smallest")
         if odd:
             lines.append(f"  {'; '.join(odd)}")
+        if facts := split.get("numbers"):
+            lines.append(
+                "  numbers from {min:g} to {max:g}, mean {mean:.4g}, median {median:g}".format(
+                    **facts
+                )
+            )
         for unit in ("characters", "tokens"):
             if facts := split.get(unit):
                 line = "  {} a text: median {:g}, 95 % up to {:g}, longest {:,}".format(
@@ -142,10 +150,18 @@ def _labels(record: Record) -> list[str]:
     label = record.values.get("label")
     if isinstance(label, list):
         return sorted(map(str, label))
-    return [] if label is None else [str(label)]
+    return [] if label is None or isinstance(label, float) else [str(label)]
 
 
-def _summary(lengths: Sequence[int]) -> dict[str, float]:
+def _numbers(records: Sequence[Record]) -> dict[str, float] | None:
+    """Return what numbers the records are labelled with; None where labels are words."""
+    numbers = [n for record in records if isinstance(n := record.values.get("label"), float)]
+    if not numbers:
+        return None
+    return {**_summary(numbers), "mean": statistics.fmean(numbers)}
+
+
+def _summary(lengths: Sequence[float]) -> dict[str, float]:
     if not lengths:
         return {"min": 0, "median": 0, "p95": 0, "max": 0}
     ordered = sorted(lengths)

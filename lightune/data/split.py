@@ -14,7 +14,7 @@ from collections.abc import Callable, Hashable, Sequence
 from lightune.errors import DataError
 from lightune.types import Record
 
-LEARNT = ("label", "answer")
+LEARNT = ("label", "answer", "target")
 """Fields that are to be predicted: one question with two answers is one text."""
 
 
@@ -27,6 +27,8 @@ def text_key(record: Record) -> Hashable:
 def label_key(record: Record) -> Hashable:
     """Return what a split is stratified by: the label, or the set of labels (also `a|b`)."""
     label = record.values.get("label")
+    if isinstance(label, float):  # a number to be estimated is no class
+        return ()
     if isinstance(label, str) and "|" in label:
         label = label.split("|")
     return tuple(sorted(label)) if isinstance(label, list) else label

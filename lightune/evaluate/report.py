@@ -16,7 +16,7 @@ from rich.text import Text
 from lightune.tasks.base import Scores
 from lightune.types import Score
 
-LOWER_IS_BETTER = ("calibration_error", "hamming_loss", "loss", "perplexity")
+LOWER_IS_BETTER = ("calibration_error", "hamming_loss", "loss", "mae", "perplexity", "rmse")
 WIDE = 0.1
 """An interval wider than this (ten points) is called wide."""
 MOST_CLASSES = 30

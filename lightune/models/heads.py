@@ -10,11 +10,15 @@ from typing import Any
 from transformers import (
     MODEL_FOR_CAUSAL_LM_MAPPING,
     MODEL_FOR_MASKED_LM_MAPPING,
+    MODEL_FOR_QUESTION_ANSWERING_MAPPING,
     MODEL_FOR_SEQ_TO_SEQ_CAUSAL_LM_MAPPING,
     MODEL_FOR_SEQUENCE_CLASSIFICATION_MAPPING,
+    MODEL_FOR_TOKEN_CLASSIFICATION_MAPPING,
     AutoModelForCausalLM,
+    AutoModelForQuestionAnswering,
     AutoModelForSeq2SeqLM,
     AutoModelForSequenceClassification,
+    AutoModelForTokenClassification,
     PreTrainedConfig,
 )
 
@@ -29,6 +33,15 @@ _CLASSES: dict[HeadKind, tuple[Any, Any]] = {
         AutoModelForSequenceClassification,
         MODEL_FOR_SEQUENCE_CLASSIFICATION_MAPPING,
     ),
+    "regression": (
+        AutoModelForSequenceClassification,
+        MODEL_FOR_SEQUENCE_CLASSIFICATION_MAPPING,
+    ),
+    "token_classification": (
+        AutoModelForTokenClassification,
+        MODEL_FOR_TOKEN_CLASSIFICATION_MAPPING,
+    ),
+    "question_answering": (AutoModelForQuestionAnswering, MODEL_FOR_QUESTION_ANSWERING_MAPPING),
     "causal_lm": (AutoModelForCausalLM, MODEL_FOR_CAUSAL_LM_MAPPING),
     "seq2seq_lm": (AutoModelForSeq2SeqLM, MODEL_FOR_SEQ_TO_SEQ_CAUSAL_LM_MAPPING),
 }
@@ -96,8 +109,11 @@ def configure(config: PreTrainedConfig, head: HeadSpec) -> None:
         raise ModelError(f"a {head.kind} head needs labels", "none", "give the task its labels")
     config.id2label = dict(enumerate(head.labels))
     config.label2id = {label: index for index, label in enumerate(head.labels)}
-    single = "single_label_classification"
-    config.problem_type = "multi_label_classification" if head.multi_label else single
+    if head.kind == "regression":
+        config.problem_type = "regression"
+    elif head.kind == "sequence_classification":
+        single = "single_label_classification"
+        config.problem_type = "multi_label_classification" if head.multi_label else single
 
 
 def labels_of(config: PreTrainedConfig) -> tuple[str, ...]:

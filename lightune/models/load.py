@@ -114,7 +114,9 @@ def load(
         _check_vocabulary(model, new_keys, resolved.folder)
         # greedy or not is the task's to say, not the checkpoint's sampling settings
         model.generation_config = _vocabulary_rules(model)
-    output = _output_layer(model, auto) if head.labels else set()
+    # start and end mean the same in every checkpoint: an own layer for answers is of use
+    classes = head.labels and head.kind != "question_answering"
+    output = _output_layer(model, auto) if classes else set()
     if output and output.isdisjoint(new_keys) and own_labels != head.labels:
         _replace(model, output, _seeded(seed, lambda: auto.from_config(config)))
         new_keys |= output

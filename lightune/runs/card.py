@@ -15,8 +15,22 @@ from typing import Any
 from lightune import strict_yaml
 from lightune.runs.folder import RunFolder
 
-PIPELINE_TAGS = {"classification": "text-classification", "instruct": "text-generation"}
+PIPELINE_TAGS = {
+    "classification": "text-classification",
+    "regression": "text-classification",
+    "token_classification": "token-classification",
+    "question_answering": "question-answering",
+    "instruct": "text-generation",
+}
 """Task -> the hub's word for it."""
+
+AUTO_CLASSES = {
+    "sequence_classification": "AutoModelForSequenceClassification",
+    "regression": "AutoModelForSequenceClassification",
+    "token_classification": "AutoModelForTokenClassification",
+    "question_answering": "AutoModelForQuestionAnswering",
+}
+"""Output layer -> the class of Transformers that has it."""
 
 HUB_METRICS = {"macro_f1": "f1", "weighted_f1": "f1", "matthews": "matthews_correlation"}
 """Our names of metrics -> the hub's, where they differ."""
@@ -76,7 +90,9 @@ class _Card:
         values = {
             "base_model": self.hub_id,
             "library_name": library,
-            "license": self.base.get("licence"),
+            "license": str(
+                self.base.get("licence") or ""
+            ).lower(),  # the hub's list is in lower case
             "pipeline_tag": PIPELINE_TAGS.get(self.task),
             "tags": [word for word in ("lightune", self.method, self.task) if word],
             "metrics": list(metrics),
@@ -156,11 +172,12 @@ class _Card:
             "from lightune import Run",
             "",
             'run = Run.open("RUN")',
-            'print(run.predict(["a text"]))',
+            f"print(run.predict([{self._text()}]))",
         )
-        labels = _part(self.manifest, "head").get("labels") or []
-        base = self.hub_id or "BASE"
-        auto = "from transformers import AutoModelForSequenceClassification, AutoTokenizer"
+        head = _part(self.manifest, "head")
+        labels, base = head.get("labels") or [], self.hub_id or "BASE"
+        model = AUTO_CLASSES.get(str(head.get("kind")), "AutoModelForSequenceClassification")
+        auto = f"from transformers import {model}, AutoTokenizer"
         if self.is_peft and labels:
             yield ""
             yield "With PEFT, labels in the order of `adapter/lightune.json`:"
@@ -170,7 +187,7 @@ class _Card:
                 "from peft import PeftModel",
                 auto,
                 "",
-                "base = AutoModelForSequenceClassification.from_pretrained(",
+                f"base = {model}.from_pretrained(",
                 f'    "{base}", num_labels={len(labels)}',
                 ")",
                 'model = PeftModel.from_pretrained(base, "RUN/adapter").eval()',
@@ -184,9 +201,17 @@ class _Card:
                 "python",
                 auto,
                 "",
-                'model = AutoModelForSequenceClassification.from_pretrained("RUN/adapter").eval()',
+                f'model = {model}.from_pretrained("RUN/adapter").eval()',
                 'tokenizer = AutoTokenizer.from_pretrained("RUN/adapter")',
             )
+
+    def _text(self) -> str:
+        """Return something that this run predicts on, as Python writes it."""
+        if self.task == "question_answering":
+            return '("a question", "a text that has the answer")'
+        if _part(self.manifest, "state").get("pair"):
+            return '("a text", "the other text")'
+        return '"a text"'
 
     def _training(self) -> Iterator[str]:
         train, packages = _part(self.recipe, "train"), _part(self.environment, "packages")

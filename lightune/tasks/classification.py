@@ -29,6 +29,7 @@ from lightune.tasks import base, labels
 from lightune.tasks.base import Resampling, Scores, Task
 from lightune.tasks.finite import refuse_not_finite
 from lightune.tasks.guesses import LABEL_COLUMNS, PAIR_COLUMNS, TEXT_COLUMNS
+from lightune.tasks.texts import are_pairs, encode_texts
 from lightune.types import Batch, Example, HeadSpec, Prediction, Record
 
 
@@ -106,13 +107,12 @@ class Classification(Task):
                 found=f"{len(records)} records, all labelled {order[0]!r}" if order else "no label",
                 mend="add records with another label, or name the right column: task.label=COLUMN",
             )
-        pairs = sum(not labels.is_missing(r.values.get("text_pair")) for r in records)
         return {
             "labels": order,
             "counts": [counts[name] for name in order],
             "multi_label": multi,
             "class_weights": self._class_weights(order, counts, len(records), multi),
-            "pair": pairs > 0,
+            "pair": are_pairs(records),
             "notes": [note] if note else [],
         }
 
@@ -123,39 +123,12 @@ class Classification(Task):
         self, records: Sequence[Record], tokenizer: Any, state: dict[str, Any], max_length: int
     ) -> list[Example]:
         targets = self._class_ids(records, state)
-        texts = [_text(record, "text") for record in records]
-        pairs = None
-        if state.get("pair", any("text_pair" in record.values for record in records)):
-            pairs = [_text(record, "text_pair") for record in records]
-        special = tokenizer.num_special_tokens_to_add(pair=pairs is not None)
-        if max_length <= special + (pairs is not None):
-            raise ConfigError(
-                f"train.max_length: {max_length} leaves no room for a text",
-                found=f"{special} special tokens per record",
-                mend="train.max_length=128",
-            )
-        if not texts:
-            return []
-        # "[SEP]" or "</s>" in a user's text is text, not a special token
-        options = {"return_attention_mask": False, "verbose": False, "split_special_tokens": True}
-        whole = tokenizer(texts, pairs, **options)
-        # only the long ones are tokenised again: the truncation of pairs is the tokenizer's affair
-        long = [i for i, ids in enumerate(whole["input_ids"]) if len(ids) > max_length]
-        short = {}
-        if long:
-            second = None if pairs is None else [pairs[i] for i in long]
-            cut = {"truncation": "longest_first", "max_length": max_length}
-            short = tokenizer([texts[i] for i in long], second, **options, **cut)
-        at = {i: k for k, i in enumerate(long)}
-        examples = []
-        for i, target in enumerate(targets):
-            source, k = (short, at[i]) if i in at else (whole, i)
-            inputs = {name: list(rows[k]) for name, rows in source.items()}
-            dropped = len(whole["input_ids"][i]) - len(inputs["input_ids"])
-            if not inputs["input_ids"]:
-                inputs = _one_token(inputs, tokenizer, records[i])
-            examples.append(Example(i, inputs, target, dropped))
-        return examples
+        pair = state.get("pair", any("text_pair" in record.values for record in records))
+        encoded = encode_texts(records, tokenizer, pair, max_length)
+        return [
+            Example(i, inputs, target, dropped)
+            for i, ((inputs, dropped), target) in enumerate(zip(encoded, targets, strict=True))
+        ]
 
     def targets(self, examples: Sequence[Example], state: dict[str, Any], width: int) -> Tensor:
         missing = [e.index for e in examples if e.target is None]
@@ -342,27 +315,6 @@ class Classification(Task):
         if unknown:
             raise labels.unknown_label(*unknown[0], state["labels"], len(unknown) - 1)
         return found
-
-
-def _text(record: Record, field: str) -> str:
-    value = record.values.get(field)
-    if value is None:
-        raise DataError(
-            f"{record.place}: the field {field!r} is missing",
-            found=f"fields of this record: {', '.join(map(str, record.values)) or 'none'}",
-            mend=f"name its column: task.{field}=COLUMN",
-        )
-    return value if isinstance(value, str) else str(value)
-
-
-def _one_token(
-    inputs: dict[str, list[int]], tokenizer: Any, record: Record
-) -> dict[str, list[int]]:
-    """Stand one special token in for a text without tokens (decoders add none to empty texts)."""
-    for token in (tokenizer.bos_token_id, tokenizer.eos_token_id, tokenizer.pad_token_id):
-        if token is not None:
-            return {name: [token if name == "input_ids" else 0] for name in inputs}
-    raise DataError(f"{record.place}: the text has no tokens", mend="remove the row")
 
 
 def _hot(rows: Sequence[Sequence[int]], classes: int) -> np.ndarray:

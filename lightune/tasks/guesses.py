@@ -10,3 +10,7 @@ LABEL_COLUMNS = (
     *("label", "labels", "class", "category", "target", "sentiment", "intent", "topic"),
     *("quality", "y", "标签", "类别", "分类", "情感"),
 )
+NUMBER_COLUMNS = (
+    *("score", "rating", "similarity", "stars", "value", "number", "price", "评分", "分数"),
+    "相似度",
+)
