@@ -25,7 +25,7 @@ class Settings(BaseModel):
         if isinstance(value, bool) and info.field_name in cls.model_fields:
             kinds = _kinds(cls.model_fields[info.field_name].annotation)
             if bool not in kinds and kinds & {int, float}:
-                raise ValueError("Input should be a number, not true or false")
+                raise ValueError("must be a number, not true or false")
         return value
 
 
@@ -36,6 +36,27 @@ def _kinds(annotation: Any) -> set[Any]:
 
 
 S = TypeVar("S", bound=Settings)
+
+_SAID = {
+    "greater_than": "must be more than {gt}",
+    "greater_than_equal": "must be at least {ge}",
+    "less_than": "must be less than {lt}",
+    "less_than_equal": "must be at most {le}",
+    "literal_error": "must be {expected}",
+    "int_type": "must be a whole number",
+    "int_parsing": "must be a whole number",
+    "int_from_float": "must be a whole number",
+    "float_type": "must be a number",
+    "float_parsing": "must be a number",
+    "finite_number": "must be a finite number",
+    "bool_type": "must be true or false",
+    "bool_parsing": "must be true or false",
+    "string_type": "must be text",
+    "list_type": "must be a list",
+    "dict_type": "must be a mapping",
+    "model_type": "must be a mapping",
+}
+"""What pydantic finds wrong, by its error types, in the words of a recipe."""
 
 
 def parse(spec: type[S], values: Mapping[str, Any], section: str) -> S:
@@ -74,14 +95,24 @@ def _where(spec: type[Settings], error: Any) -> tuple[list[str], type[Settings]]
     return path, spec
 
 
+def _said(error: Any) -> str:
+    """Return what is wrong, in one clause."""
+    words = _SAID.get(error["type"])
+    if words is None:
+        return str(error["msg"]).removeprefix("Value error, ")
+    return words.format(**error.get("ctx", {}))
+
+
 def _mistake(spec: type[Settings], errors: list[Any], section: str) -> LightuneError:
     """Turn what pydantic says of one key (several lines where it takes several types) into ours."""
     error = errors[0]
     path, owner = _where(spec, error)
     known, key = keys(owner), path[-1] if path else ""
     where = ".".join(part for part in (section, *path) if part) or "recipe"
-    texts = dict.fromkeys(e["msg"].removeprefix("Value error, ") for e in errors)
-    problem, _, mend = "; or ".join(texts).partition(" | ")
+    texts = dict.fromkeys(map(_said, errors))
+    first, *others = texts
+    others = [text.removeprefix("must be ") for text in others]
+    problem, _, mend = ", or ".join([first, *others]).partition(" | ")
     if error["type"] == "extra_forbidden":
         near = nearest(key, known)
         listing = ", ".join(sorted(known))

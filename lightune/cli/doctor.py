@@ -17,6 +17,15 @@ NOT_SHOWN = ("code_sha256", "date")
 NOT_WRITABLE = "  NOT WRITABLE: set LIGHTUNE_HOME to a folder you own"
 
 
+ATTENTION = {
+    "lightune_native": "native: a kernel in C",
+    "lightune": "plain: products of matrices",
+    "sdpa": "fused: PyTorch's scaled_dot_product_attention",
+    "off": "the model's own",
+}
+DROPOUT = {"pooled": "factors from a pool", "torch": "PyTorch's", "off": "none"}
+
+
 def doctor(as_json: AsJson = False) -> None:
     """Show this machine, what is fastest on it, and what is missing.
 
@@ -51,7 +60,7 @@ def doctor(as_json: AsJson = False) -> None:
         )
         shown = {key: value for key, value in machine.items() if key not in NOT_SHOWN}
         out.show(table(["machine", ""], _rows(shown)), "")
-        out.show(table(["fastest here", ""], _rows(plan)), "")
+        out.show(table(["fastest here", ""], _plan_rows(plan)), "")
         if missing:
             out.show(f"no kernels in C: {missing}", "")
         out.show(
@@ -79,10 +88,7 @@ def doctor(as_json: AsJson = False) -> None:
                 ],
             ),
             "",
-            f"cache: {cache['folder']}"
-            + (
-                "" if cache["writable"] else "  NOT WRITABLE: set LIGHTUNE_HOME to a folder you own"
-            ),
+            f"cache: {cache['folder']}" + ("" if cache["writable"] else NOT_WRITABLE),
         )
 
 
@@ -113,6 +119,24 @@ def _rows(values: dict[str, Any], prefix: str = "") -> list[tuple[str, str]]:
         else:
             shown = ", ".join(map(str, value)) or "none" if isinstance(value, list) else str(value)
             rows.append((f"{prefix}{key}".replace("_", " "), shown))
+    return rows
+
+
+def _plan_rows(plan: dict[str, Any]) -> list[tuple[str, str]]:
+    """Return the plan in words, then what was timed to decide."""
+    rows = [
+        ("device", plan["device"]),
+        ("number format", plan["dtype"]),
+        ("attention", ATTENTION[plan["attention"]]),
+        ("dropout", DROPOUT[plan["dropout"]]),
+        ("low-rank layers", "own backward pass" if plan["lowrank"] else "PyTorch's backward pass"),
+        ("kernels in C", "used" if plan["native"] else "not used"),
+        ("threads", str(plan["threads"])),
+    ]
+    for name, milliseconds in plan["measured"].items():
+        what, dtype, *tokens = name.split()
+        label = f"attention {what}, {dtype}, {tokens[0]} tokens" if tokens else f"{what}, {dtype}"
+        rows.append((f"timed: {label}", f"{milliseconds:.3g} ms"))
     return rows
 
 

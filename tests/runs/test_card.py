@@ -81,7 +81,7 @@ def test_front_matter_is_what_the_hub_reads(run):
     assert front_matter(card(run)) == {
         "base_model": "sentence-transformers/all-MiniLM-L6-v2",
         "library_name": "peft",
-        "license": "Apache-2.0",
+        "license": "apache-2.0",
         "pipeline_tag": "text-classification",
         "tags": ["lightune", "lora", "classification"],
         "metrics": ["f1", "accuracy"],
@@ -198,5 +198,5 @@ def test_missing_and_damaged_files_are_named(run, damage):
 def test_text_of_the_data_cannot_break_the_front_matter(run):
     label = "---\nlicense: mine"
     run.write(run.data_report, {"splits": {"train": {"rows": 1, "labels": {label: 1}}}})
-    assert front_matter(card(run))["license"] == "Apache-2.0"
+    assert front_matter(card(run))["license"] == "apache-2.0"
     assert json.loads(run.data_report.read_text())["splits"]["train"]["labels"] == {label: 1}
