@@ -22,6 +22,8 @@ from typing import Any, Literal
 import torch
 from torch import Tensor, nn
 
+from lightune.nn.surgery import Wrapper
+
 Activation = Literal["relu", "gelu", "silu", "tanh"]
 """`silu` is also known as swish; `gelu` is the exact one."""
 
@@ -162,22 +164,6 @@ class Bottleneck(nn.Module):
         inner, width = self.down.shape
         scale = "learned" if self.scale is not None else f"{self.factor:g}"
         return f"width={width}, inner={inner}, activation={self.activation}, scale={scale}"
-
-
-class Wrapper(nn.Module):
-    """A layer inside another that shows the layer's `weight` and `bias`."""
-
-    def __init__(self, base: nn.Module) -> None:
-        super().__init__()
-        self.base: Any = base
-
-    @property
-    def weight(self) -> Tensor:
-        return self.base.weight
-
-    @property
-    def bias(self) -> Tensor | None:
-        return self.base.bias
 
 
 class BottleneckLinear(Wrapper):

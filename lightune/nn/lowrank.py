@@ -8,9 +8,9 @@ Why:        left to autograd, the layer saves its input twice, keeps the product
             pass. Frozen weights get no gradient, so none is computed.
 Dtypes:     A and B are float32 masters; they are cast to the dtype of x for the products, and
             their gradients come back in float32.
-Invariants: the frozen layer is not changed; `weight` and `bias` are those of the layer it wraps
-            (T5 reads `wo.weight`).
-Not here:   where such layers go and how they start (`methods/`).
+Invariants: the frozen layer is not changed.
+Not here:   where such layers go and how they start (`methods/`); products that start from something
+            else than zero (`starts.py`), lengths of rows (`dora.py`).
 """
 
 import math
@@ -22,7 +22,7 @@ from torch import Tensor, nn
 from lightune.nn import native
 from lightune.nn.dropout import factors as dropout_factors
 from lightune.nn.native import Kernels
-from lightune.nn.surgery import shape, weight_out_in
+from lightune.nn.surgery import Wrapper, shape, weight_out_in
 
 
 class LowRankProduct(torch.autograd.Function):
@@ -83,7 +83,7 @@ def _fits(x: Tensor, y: Tensor) -> bool:
     return low and x.shape[1] % 32 == 0 and y.shape[1] % 32 == 0 and x.is_contiguous()
 
 
-class LowRankLinear(nn.Module):
+class LowRankLinear(Wrapper):
     """A frozen linear layer with a trained low-rank product beside it.
 
     Args:
@@ -103,22 +103,17 @@ class LowRankLinear(nn.Module):
     """True computes by the kernels in C, where there are any and they fit."""
 
     def __init__(self, base: nn.Module, rank: int, scale: float, dropout: float = 0.0) -> None:
-        super().__init__()
+        super().__init__(base)
         width_in, width_out = shape(base)
-        self.base: Any = base  # nn.Linear or Conv1D: both have weight and bias
         self.scale, self.dropout = scale, dropout
         device = self.weight.device
         self.A = nn.Parameter(torch.empty(rank, width_in, device=device))
         self.B = nn.Parameter(torch.zeros(width_out, rank, device=device))
         nn.init.kaiming_uniform_(self.A, a=math.sqrt(5))
 
-    @property
-    def weight(self) -> Tensor:
-        return self.base.weight
-
-    @property
-    def bias(self) -> Tensor | None:
-        return self.base.bias
+    def product(self) -> tuple[Tensor, Tensor]:
+        """Return the factors of the product that is added, `[rank, in]` and `[out, rank]`."""
+        return self.A, self.B
 
     def forward(self, x: Tensor) -> Tensor:  # [..., in] -> [..., out]
         weight, bias = weight_out_in(self.base), self.base.bias
@@ -126,18 +121,20 @@ class LowRankLinear(nn.Module):
         mask = None
         if self.training and self.dropout:
             mask = dropout_factors(flat.shape, self.dropout, flat)
+        A, B = self.product()
         if self.own_backward:
             kernels = native.kernels() if self.native else None
-            y = LowRankProduct.apply(flat, weight, bias, self.A, self.B, self.scale, mask, kernels)
+            y = LowRankProduct.apply(flat, weight, bias, A, B, self.scale, mask, kernels)
         else:
-            h = (flat if mask is None else flat * mask) @ self.A.to(flat.dtype).T
-            product = h @ self.B.to(flat.dtype).T
-            y = nn.functional.linear(flat, weight, bias) + self.scale * product
+            h = (flat if mask is None else flat * mask) @ A.to(flat.dtype).T
+            added = h @ B.to(flat.dtype).T
+            y = nn.functional.linear(flat, weight, bias) + self.scale * added
         return y.view(*x.shape[:-1], y.shape[-1])
 
     def delta(self) -> Tensor:
         """Return the change of W that merging adds, `[out, in]` in float32."""
-        return self.scale * (self.B.float() @ self.A.float())
+        A, B = self.product()
+        return self.scale * (B.float() @ A.float())
 
     def extra_repr(self) -> str:
         return f"rank={self.A.shape[0]}, scale={self.scale:g}, dropout={self.dropout:g}"

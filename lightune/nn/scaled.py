@@ -5,22 +5,22 @@
 
 Dtypes:     l is float32 and starts at 1, where bfloat16 has steps of 1/128: so l - 1 is cast, and
             added to the identity.
-Invariants: the frozen layer is not changed; `weight` and `bias` are those of the layer it wraps
-            (T5 reads `wo.weight`); with every factor at 1 the result is the base's, bit for bit.
+Invariants: the frozen layer is not changed; with every factor at 1 the result is the base's, bit
+            for bit.
 Not here:   which layers (`methods/ia3.py`).
 """
 
-from typing import Any, Literal
+from typing import Literal
 
 import torch
 from torch import Tensor, nn
 
-from lightune.nn.surgery import shape, weight_out_in
+from lightune.nn.surgery import Wrapper, shape, weight_out_in
 
 Side = Literal["input", "output"]
 
 
-class ScaledLinear(nn.Module):
+class ScaledLinear(Wrapper):
     """A frozen linear layer whose inputs or outputs are multiplied by trained factors.
 
     Args:
@@ -32,19 +32,10 @@ class ScaledLinear(nn.Module):
     """Parameters that stay float32 when the model is cast: forward casts them itself."""
 
     def __init__(self, base: nn.Module, side: Side) -> None:
-        super().__init__()
-        self.base: Any = base  # nn.Linear or Conv1D: both have weight and bias
+        super().__init__(base)
         self.side = side
         width = shape(base)[0 if side == "input" else 1]
         self.factors = nn.Parameter(torch.ones(width, device=self.weight.device))
-
-    @property
-    def weight(self) -> Tensor:
-        return self.base.weight
-
-    @property
-    def bias(self) -> Tensor | None:
-        return self.base.bias
 
     def forward(self, x: Tensor) -> Tensor:  # [..., in] -> [..., out]
         if self.side == "input":

@@ -23,12 +23,11 @@ Invariants: pissa and olora draw no random numbers; they are computed in float64
 Not here:   which layers, and the files (`methods/lora.py`).
 """
 
-from typing import Any, Literal
+from typing import Literal
 
 import torch
 from torch import Tensor, nn
 
-from lightune.nn.dropout import factors as dropout_factors
 from lightune.nn.lowrank import LowRankLinear
 from lightune.nn.surgery import weight_out_in
 
@@ -109,72 +108,7 @@ class StartedLinear(LowRankLinear):
             self.A.copy_(A)
             self.B.copy_(B)
 
-    def forward(self, x: Tensor) -> Tensor:  # [..., in] -> [..., out]
-        weight, bias = weight_out_in(self.base), self.base.bias
-        flat = x.reshape(-1, x.shape[-1])
-        mask = None
-        if self.training and self.dropout:
-            mask = dropout_factors(flat.shape, self.dropout, flat)
-        parts = self.A, self.B, self.A0, self.B0
-        if self.own_backward:
-            y = ProductChange.apply(flat, weight, bias, *parts, self.scale, mask)
-        else:
-            inner, outer = _stacked(*parts, flat.dtype)
-            h = (flat if mask is None else flat * mask) @ inner.T
-            y = nn.functional.linear(flat, weight, bias) + self.scale * (h @ outer.T)
-        return y.view(*x.shape[:-1], y.shape[-1])
-
-    def delta(self) -> Tensor:
-        inner, outer = _stacked(self.A, self.B, self.A0, self.B0, torch.float32)
-        return self.scale * (outer @ inner)
-
-
-def _stacked(A: Tensor, B: Tensor, A0: Tensor, B0: Tensor, dtype: torch.dtype) -> Any:
-    """Return the change as one product: `[A; A - A0]` and `[B - B0, B0]`, of twice the rank."""
-    inner = torch.cat([A, A - A0]).to(dtype)
-    return inner, torch.cat([B - B0, B0], dim=1).to(dtype)
-
-
-class ProductChange(torch.autograd.Function):
-    """`x W^T + b + scale * dropout(x) (B A - B0 A0)^T`, gradients to x, A and B only.
-
-    As `LowRankProduct`: x `[tokens, in]`, `mask` None or the dropout factors of x.
-    """
-
-    @staticmethod
-    def forward(
-        ctx: Any,
-        x: Tensor,
-        weight: Tensor,
-        bias: Tensor | None,
-        A: Tensor,
-        B: Tensor,
-        A0: Tensor,
-        B0: Tensor,
-        scale: float,
-        mask: Tensor | None,
-    ) -> Tensor:
-        inner, outer = _stacked(A, B, A0, B0, x.dtype)
-        y = nn.functional.linear(x, weight, bias)
-        h = (x if mask is None else x * mask) @ inner.T  # [tokens, 2 * rank]
-        y.addmm_(h, outer.T, alpha=scale)
-        ctx.save_for_backward(x, weight, inner, outer, h, mask)
-        ctx.scale = scale
-        return y
-
-    @staticmethod
-    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
-        x, weight, inner, outer, h, mask = ctx.saved_tensors
-        rank = inner.shape[0] // 2
-        grad_h = grad @ outer  # [tokens, 2 * rank], without the scale
-        grad_AB = grad_h[:, :rank] + grad_h[:, rank:]  # grad B, as B = (B - B0) + B0
-        grad_B = (grad.T @ h[:, :rank]).float().mul_(ctx.scale)
-        grad_A = (grad_AB.T @ (x if mask is None else x * mask)).float().mul_(ctx.scale)
-        grad_x = None
-        if ctx.needs_input_grad[0]:
-            grad_x = grad @ weight
-            if mask is None:
-                grad_x.addmm_(grad_h, inner, alpha=ctx.scale)
-            else:
-                grad_x.addcmul_(grad_h @ inner, mask, value=ctx.scale)
-        return grad_x, None, None, grad_A, grad_B, None, None, None, None
+    def product(self) -> tuple[Tensor, Tensor]:
+        """Return the change as one product of twice the rank: `[A; A - A0]` and `[B - B0, B0]`."""
+        inner = torch.cat([self.A, self.A - self.A0])
+        return inner, torch.cat([self.B - self.B0, self.B0], dim=1)

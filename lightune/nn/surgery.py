@@ -101,6 +101,22 @@ class Surgery:
                 still.training = training
 
 
+class Wrapper(nn.Module):
+    """A layer inside another that shows the layer's `weight` and `bias` (T5 reads `wo.weight`)."""
+
+    def __init__(self, base: nn.Module) -> None:
+        super().__init__()
+        self.base: Any = base  # nn.Linear, Conv1D or a norm: all have a weight
+
+    @property
+    def weight(self) -> Tensor:
+        return self.base.weight
+
+    @property
+    def bias(self) -> Tensor | None:
+        return self.base.bias
+
+
 def linears(model: nn.Module) -> dict[str, nn.Module]:
     """Return `{path: layer}` of every linear layer, in the model's order."""
     return {path: m for path, m in model.named_modules() if isinstance(m, LINEAR_TYPES)}

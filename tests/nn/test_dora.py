@@ -3,27 +3,24 @@
 import pytest
 import torch
 from torch import nn
-from transformers.pytorch_utils import Conv1D
 
-from lightune.nn import dropout
 from lightune.nn.dora import DoRALinear
+from tests.nn.wrapped import (
+    KINDS,
+    assert_own_backward_is_autograds,
+    assert_starts_as_its_base,
+    frozen,
+    gradients,
+    weight_of,
+)
 
-BASES = {
-    "linear": lambda: nn.Linear(16, 24),
-    "no bias": lambda: nn.Linear(16, 24, bias=False),
-    "Conv1D": lambda: Conv1D(24, 16),
-}
 
-
-@pytest.mark.parametrize("kind", BASES)
+@pytest.mark.parametrize("kind", KINDS)
 class TestAgainstEquation5:
     @pytest.fixture(autouse=True)
     def layer(self, kind):
         torch.manual_seed(0)
-        self.base = BASES[kind]().requires_grad_(False)
-        if self.base.bias is not None:
-            nn.init.normal_(self.base.bias)
-        self.layer = DoRALinear(self.base, 4, 1.5)
+        self.layer = DoRALinear(frozen(kind), 4, 1.5)
         self.x = torch.randn(2, 5, 16, requires_grad=True)
 
     def moved(self) -> None:
@@ -32,52 +29,34 @@ class TestAgainstEquation5:
             self.layer.B.add_(0.3 * torch.randn_like(self.layer.B))
             self.layer.magnitude.mul_(torch.empty(24).uniform_(0.7, 1.3))
 
-    @property
-    def trained(self) -> list[nn.Parameter]:
-        return [self.layer.A, self.layer.B, self.layer.magnitude]
-
     def formula(self) -> torch.Tensor:
         layer = self.layer
-        weight = layer.weight.T if isinstance(layer.base, Conv1D) else layer.weight
-        whole = weight + 1.5 * layer.B @ layer.A
+        whole = weight_of(layer) + 1.5 * layer.B @ layer.A
         norm = whole.norm(dim=1).detach()
         y = self.x @ (layer.magnitude / norm * whole.T)
         return y if layer.bias is None else y + layer.bias
 
-    def gradients(self, y: torch.Tensor) -> list[torch.Tensor]:
-        return list(torch.autograd.grad(y.square().sum(), [self.x, *self.trained]))
-
     def test_starts_as_the_layer_it_wraps_bit_for_bit_in_every_format(self):
-        assert torch.equal(self.layer(self.x), self.base(self.x))
-        weight = self.base.weight.T if isinstance(self.base, Conv1D) else self.base.weight
-        torch.testing.assert_close(self.layer.magnitude.detach(), weight.norm(dim=1))
-        self.base.to(torch.bfloat16)
-        x = self.x.bfloat16()
-        assert torch.equal(self.layer(x), self.base(x))
+        norms = weight_of(self.layer).norm(dim=1)
+        torch.testing.assert_close(self.layer.magnitude.detach(), norms)
+        assert_starts_as_its_base(self.layer, self.x)
 
     def test_output_and_gradients(self):
         self.moved()
-        torch.testing.assert_close(self.layer(self.x), self.formula())
-        ours, theirs = self.gradients(self.layer(self.x)), self.gradients(self.formula())
+        y, expected = self.layer(self.x), self.formula()
+        torch.testing.assert_close(y, expected)
+        ours, theirs = (gradients(self.layer, self.x, out) for out in (y, expected))
         torch.testing.assert_close(ours, theirs, rtol=1e-4, atol=1e-3)
 
     def test_delta_makes_the_merged_weight(self):
         self.moved()
-        weight = self.base.weight.T if isinstance(self.base, Conv1D) else self.base.weight
-        y = nn.functional.linear(self.x, weight + self.layer.delta(), self.base.bias)
+        merged = weight_of(self.layer) + self.layer.delta()
+        y = nn.functional.linear(self.x, merged, self.layer.bias)
         torch.testing.assert_close(y, self.formula())
 
     def test_own_backward_equals_autograd_with_dropout_too(self):
         self.moved()
-        self.layer.dropout = 0.3
-        results = []
-        for own in (True, False):
-            self.layer.own_backward = own
-            dropout.reset(0)
-            torch.manual_seed(1)
-            y = self.layer(self.x)
-            results.append([y, *self.gradients(y)])
-        torch.testing.assert_close(*results, rtol=1e-4, atol=1e-3)
+        assert_own_backward_is_autograds(self.layer, self.x, 0.3)
 
 
 def test_bfloat16_keeps_small_changes_of_the_magnitude():

@@ -8,9 +8,11 @@ from torch import nn
 
 from lightune.nn import dropout, native
 from lightune.nn.attention import NATIVE, attention, register
+from lightune.nn.dora import DoRALinear
 from lightune.nn.gelu import NativeGELU, swap_gelu
 from lightune.nn.lowrank import LowRankLinear
 from lightune.nn.native_attention import NativeAttention
+from lightune.nn.starts import StartedLinear
 
 ROUNDING = 0.01
 """Of bfloat16, relative to the largest element."""
@@ -53,6 +55,41 @@ def test_lowrank_layer_is_its_formula(kernels, rows, width_in, width_out, rank):
     assert off(y, expected) < ROUNDING
     for found, wanted in zip((x.grad, layer.A.grad, layer.B.grad), exact, strict=True):
         assert off(found, wanted.grad) < ROUNDING
+
+
+VARIANTS = {
+    "started": lambda base: StartedLinear(base, 8, 2.0, 0.0, "pissa"),
+    "dora": lambda base: DoRALinear(base, 8, 2.0),
+}
+
+
+@pytest.mark.parametrize("variant", VARIANTS)
+def test_layers_made_of_the_lowrank_one_use_its_kernel(kernels, variant):
+    torch.manual_seed(0)
+    layer = VARIANTS[variant](nn.Linear(64, 96).requires_grad_(False))
+    with torch.no_grad():
+        for trained in (layer.A, layer.B):
+            trained.add_(0.1 * torch.randn_like(trained))
+    exact = copy.deepcopy(layer).double()
+    layer.base.bfloat16()
+    exact.base.load_state_dict(layer.base.state_dict())  # the same weights, rounded
+    layer.native = True
+    x, grad = torch.randn(37, 64).bfloat16(), torch.randn(37, 96).bfloat16()
+    results = []
+    for one, dtype in ((layer, torch.bfloat16), (exact, torch.float64)):
+        at = x.detach().clone().to(dtype).requires_grad_()
+        y = one(at)
+        y.backward(grad.to(dtype))
+        results.append([y, at.grad, *(p.grad for p in one.parameters() if p.requires_grad)])
+    used = []
+    node = [results[0][0].grad_fn]
+    while node:
+        one = node.pop()
+        used.append(getattr(one, "kernels", None) is kernels)
+        node += [before for before, _ in one.next_functions if before is not None]
+    assert any(used)
+    for found, wanted in zip(*results, strict=True):
+        assert off(found, wanted) < ROUNDING
 
 
 @pytest.mark.parametrize("case", ["float32", "odd width", "dropout", "not asked for"])

@@ -3,24 +3,18 @@
 import pytest
 import torch
 from torch import nn
-from transformers.pytorch_utils import Conv1D
 
 from lightune.nn.scaled import ScaledLinear
-
-BASES = {
-    "linear": lambda: nn.Linear(16, 24),
-    "no bias": lambda: nn.Linear(16, 24, bias=False),
-    "Conv1D": lambda: Conv1D(24, 16),
-}
+from tests.nn.wrapped import KINDS, assert_starts_as_its_base, frozen, gradients, weight_of
 
 
 @pytest.mark.parametrize("side", ["input", "output"])
-@pytest.mark.parametrize("kind", BASES)
+@pytest.mark.parametrize("kind", KINDS)
 class TestAgainstTheFormula:
     @pytest.fixture(autouse=True)
     def layer(self, kind, side):
         torch.manual_seed(0)
-        self.base = BASES[kind]().requires_grad_(False)
+        self.base = frozen(kind)
         self.layer = ScaledLinear(self.base, side)
         self.x = torch.randn(2, 5, 16, requires_grad=True)
 
@@ -31,23 +25,18 @@ class TestAgainstTheFormula:
         return factors * self.base(self.x)
 
     def test_starts_as_the_layer_it_wraps_bit_for_bit_in_every_format(self):
-        assert torch.equal(self.layer(self.x), self.base(self.x))
-        self.base.to(torch.bfloat16)
-        x = self.x.bfloat16()
-        assert torch.equal(self.layer(x), self.base(x))
+        assert_starts_as_its_base(self.layer, self.x)
 
     def test_output_gradients_and_merged_weights(self, side):
         nn.init.normal_(self.layer.factors)
-        torch.testing.assert_close(self.layer(self.x), self.formula())
-        at = [self.x, self.layer.factors]
-        ours = torch.autograd.grad(self.layer(self.x).square().sum(), at)
-        theirs = torch.autograd.grad(self.formula().square().sum(), at)
+        y, expected = self.layer(self.x), self.formula()
+        torch.testing.assert_close(y, expected)
+        ours, theirs = (gradients(self.layer, self.x, out) for out in (y, expected))
         torch.testing.assert_close(ours, theirs, rtol=1e-4, atol=1e-4)
-        weight = self.base.weight.T if isinstance(self.base, Conv1D) else self.base.weight
         bias = self.base.bias
         if bias is not None and side == "output":
             bias = bias + self.layer.bias_delta()
-        merged = nn.functional.linear(self.x, weight + self.layer.delta(), bias)
+        merged = nn.functional.linear(self.x, weight_of(self.base) + self.layer.delta(), bias)
         torch.testing.assert_close(merged, self.formula())
 
 

@@ -3,17 +3,18 @@
 import pytest
 import torch
 from torch import nn
-from transformers.pytorch_utils import Conv1D
 
-from lightune.nn import dropout
 from lightune.nn.starts import StartedLinear, olora, pissa
+from tests.nn.wrapped import (
+    KINDS,
+    assert_own_backward_is_autograds,
+    assert_starts_as_its_base,
+    frozen,
+    gradients,
+    weight_of,
+)
 
 SHAPES = [(24, 16), (16, 24), (20, 20)]
-BASES = {
-    "linear": lambda: nn.Linear(16, 24),
-    "no bias": lambda: nn.Linear(16, 24, bias=False),
-    "Conv1D": lambda: Conv1D(24, 16),
-}
 
 
 @pytest.mark.parametrize("shape", SHAPES, ids=str)
@@ -48,13 +49,12 @@ def test_a_weight_of_lower_rank_gives_finite_values():
 
 
 @pytest.mark.parametrize("start", ["pissa", "olora"])
-@pytest.mark.parametrize("kind", BASES)
+@pytest.mark.parametrize("kind", KINDS)
 class TestTheLayer:
     @pytest.fixture(autouse=True)
     def layer(self, kind, start):
         torch.manual_seed(0)
-        self.base = BASES[kind]().requires_grad_(False)
-        self.layer = StartedLinear(self.base, 4, 1.5, 0.0, start)
+        self.layer = StartedLinear(frozen(kind), 4, 1.5, 0.0, start)
         self.x = torch.randn(2, 5, 16, requires_grad=True)
 
     def moved(self) -> None:
@@ -64,39 +64,25 @@ class TestTheLayer:
 
     def formula(self) -> torch.Tensor:
         layer = self.layer
-        weight = layer.weight.T if isinstance(layer.base, Conv1D) else layer.weight
-        y = self.x @ (weight - 1.5 * layer.B0 @ layer.A0 + 1.5 * layer.B @ layer.A).T
+        y = self.x @ (weight_of(layer) - 1.5 * layer.B0 @ layer.A0 + 1.5 * layer.B @ layer.A).T
         return y if layer.bias is None else y + layer.bias
 
-    def gradients(self, y: torch.Tensor) -> list[torch.Tensor]:
-        return list(torch.autograd.grad(y.square().sum(), [self.x, self.layer.A, self.layer.B]))
-
     def test_starts_as_the_layer_it_wraps_bit_for_bit_in_every_format(self):
-        assert torch.equal(self.layer(self.x), self.base(self.x))
-        self.base.to(torch.bfloat16)
-        x = self.x.bfloat16()
-        assert torch.equal(self.layer(x), self.base(x))
+        assert_starts_as_its_base(self.layer, self.x)
         assert self.layer.A.abs().max() > 0.1
 
     def test_output_gradients_and_delta_are_the_formula(self):
         self.moved()
-        torch.testing.assert_close(self.layer(self.x), self.formula())
-        ours, theirs = self.gradients(self.layer(self.x)), self.gradients(self.formula())
+        y, expected = self.layer(self.x), self.formula()
+        torch.testing.assert_close(y, expected)
+        ours, theirs = (gradients(self.layer, self.x, out) for out in (y, expected))
         torch.testing.assert_close(ours, theirs, rtol=1e-4, atol=1e-4)
         change = 1.5 * (self.layer.B @ self.layer.A - self.layer.B0 @ self.layer.A0)
         torch.testing.assert_close(self.layer.delta(), change)
 
     def test_own_backward_equals_autograd_with_dropout_too(self):
         self.moved()
-        self.layer.dropout = 0.3
-        results = []
-        for own in (True, False):
-            self.layer.own_backward = own
-            dropout.reset(0)
-            torch.manual_seed(1)
-            y = self.layer(self.x)
-            results.append([y, *self.gradients(y)])
-        torch.testing.assert_close(*results, rtol=1e-4, atol=1e-4)
+        assert_own_backward_is_autograds(self.layer, self.x, 0.3)
 
 
 def test_bfloat16_keeps_small_changes_that_two_separate_products_lose():
