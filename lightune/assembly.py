@@ -86,8 +86,10 @@ class Job:
     def groups(self) -> list[dict[str, Any]]:
         """Return the optimiser's groups: the method's, and one of the modules beside it."""
         method, beside = self.attachments
-        groups = self.recipe.method.param_groups(method, self.learning_rate)
-        groups.append({"params": list(beside.trainable.values()), "lr": self.learning_rate})
+        ours = self.recipe.method
+        groups = ours.param_groups(method, self.learning_rate)
+        rate = ours.rate_beside(self.learning_rate)
+        groups.append({"params": list(beside.trainable.values()), "lr": rate})
         return [group for group in groups if group["params"]]
 
     def collate(self, examples: Sequence[Example]) -> Batch:

@@ -185,6 +185,10 @@ class Method(Settings, ABC):
         """Return the optimiser's groups; one group at one rate unless a method says otherwise."""
         return [{"params": list(attachment.trainable.values()), "lr": learning_rate}]
 
+    def rate_beside(self, learning_rate: float) -> float:
+        """Return the peak rate of what is trained whole beside the method (a new head)."""
+        return learning_rate
+
 
 BASE = Method
 

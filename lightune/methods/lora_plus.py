@@ -11,12 +11,15 @@ Paper:      Hayou, Ghosh and Yu 2024, "LoRA+: Efficient Low Rank Adaptation of L
 Start:      as LoRA: A Kaiming-uniform, B zero: the model starts as the base.
 Rate:       `train.learning_rate` is A's. That of B, the one that decides whether training is
             stable, is `ratio` times as high; so A's is set lower than LoRA's: at 1e-3 for both,
-            LoRA's training collapsed. A new head learns at A's rate too. On 2,000 records of SST-2,
-            1e-4 did better than 5e-5, and neither as well as LoRA.
+            LoRA's training collapsed. On 2,000 records of SST-2, 1e-4 did better than 5e-5, and
+            neither as well as LoRA while a new head learned at A's rate: so low a rate leaves a
+            head that starts from random numbers unlearned.
+Head:       what is trained whole beside the low-rank products (a new head) learns at LoRA's rate,
+            in the proportion that `train.learning_rate` has to this method's default. The paper
+            speaks of A and B alone.
 Cost:       as LoRA: rank * (in + out) trained weights for each adapted layer, nothing after
             merging. Once trained it is a LoRA, and it is saved as one.
-Departs:    biases of modules trained beside it learn at A's rate, the base rate; PEFT's optimiser
-            gives every bias B's.
+Departs:    PEFT's optimiser gives a new head's matrix A's rate, and every bias B's.
 Not here:   the layers (`nn/lowrank.py`), their places and files (`lora.py`).
 """
 
@@ -26,7 +29,7 @@ from pydantic import Field
 from torch import nn
 
 from lightune.methods.base import Attachment, Method
-from lightune.methods.lora import LowRank, attach_low_rank
+from lightune.methods.lora import LoRA, LowRank, attach_low_rank
 from lightune.nn.lowrank import LowRankLinear
 
 
@@ -54,3 +57,6 @@ class LoRAPlus(LowRank, Method):
             {"params": slow, "lr": learning_rate},
             {"params": fast, "lr": learning_rate * self.ratio},
         ]
+
+    def rate_beside(self, learning_rate: float) -> float:
+        return learning_rate * LoRA.learning_rate / LoRAPlus.learning_rate

@@ -1,9 +1,13 @@
 """LoRA+ is LoRA with two learning rates: PEFT's `create_loraplus_optimizer` groups as an oracle."""
 
+from types import SimpleNamespace
+
 import pytest
 import torch
 from pydantic import ValidationError
 
+from lightune.assembly import Job
+from lightune.methods.beside import train_new_modules
 from lightune.methods.lora import LoRA
 from lightune.methods.lora_plus import LoRAPlus
 from lightune.nn.surgery import find_linears
@@ -58,6 +62,27 @@ def test_a_step_moves_b_by_the_ratio():
     for path, rate in ((p, 16e-3 if p.endswith(".B") else 1e-3) for p in before):
         moved = (part.trainable[path].detach() - before[path]).abs().max()
         assert float(moved) == pytest.approx(rate, rel=0.02), path
+
+
+@pytest.mark.parametrize(
+    ("method", "rates"),
+    [(LoRA(), [5e-4]), (LoRAPlus(), [1e-4, 16e-4])],
+)
+def test_a_new_head_learns_at_loras_rate(method, rates):
+    """As `lightune train` groups the weights: the head's own group comes last."""
+    model = base("bert")
+    parts = [train_new_modules(model, ["classifier"])]
+    parts.insert(0, method.attach(model))
+    job = SimpleNamespace(
+        attachments=parts,
+        recipe=SimpleNamespace(method=method),
+        learning_rate=type(method).learning_rate,
+    )
+    *low_rank, head = Job.groups(job)
+    assert [group["lr"] for group in low_rank] == pytest.approx(rates)
+    assert head["lr"] == pytest.approx(5e-4)
+    assert {id(p) for p in head["params"]} == {id(p) for p in parts[1].trainable.values()}
+    assert method.rate_beside(2 * job.learning_rate) == pytest.approx(1e-3)
 
 
 def test_it_is_lora_but_for_the_rates():
