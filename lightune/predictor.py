@@ -81,7 +81,8 @@ class Predictor:
             known = {p.index: p for p in self.task.decode(logits, read, self.state)}
         indices = dict.fromkeys(e.index for e in examples)  # a record may have several examples
         predictions = [known.get(index) or Prediction(index, None) for index in indices]
-        return self._answered(predictions, examples, how, on_batch) if how else predictions
+        asked = list({example.index: example for example in examples}.values())
+        return self._answered(predictions, asked, how, on_batch) if how else predictions
 
     def _answered(
         self,

@@ -1,6 +1,7 @@
 """What all tests share: the real base model, fetched once into the user's cache, and tiny ones."""
 
 from functools import cache
+from pathlib import Path
 
 import pytest
 
@@ -21,8 +22,18 @@ def minilm() -> str:
 
 @pytest.fixture(scope="session")
 def tiny(tmp_path_factory):
-    """Return a function from a family to the folder of its tiny random model."""
+    """Return a function from a family to the folder of its tiny random model.
+
+    `llama-lm` and `bart-seq2seq` are whole language models, the others have no head.
+    """
     from lightune.models.tiny import save_tiny
+    from lightune.types import HeadSpec
 
     there = tmp_path_factory.mktemp("tiny")
-    return cache(lambda family: save_tiny(there / family, family))
+    heads = {"lm": HeadSpec("causal_lm"), "seq2seq": HeadSpec("seq2seq_lm")}
+
+    def save(name: str) -> Path:
+        family, _, form = name.partition("-")
+        return save_tiny(there / name, family, heads.get(form))
+
+    return cache(save)

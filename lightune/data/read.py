@@ -11,6 +11,7 @@ from lightune.data.delimited import read_delimited
 from lightune.data.frames import is_frame, library_of, name_of, read_frame, read_parquet
 from lightune.data.hub import open_hub, read_split, split_for
 from lightune.data.objects import read_json, read_jsonl
+from lightune.data.paragraphs import read_paragraphs
 from lightune.data.sources import ENDINGS, ending_of, is_hub, locate
 from lightune.data.spec import DataSpec
 from lightune.data.table import Table
@@ -97,7 +98,7 @@ def _named(
         splits, named = open_hub(source, spec.revision)
         yield _split(splits, source.partition("#")[0], named, spec, role)
         return
-    for path in locate(source, role, any_ending=spec.format is not None):
+    for path in locate(source, role, any_ending=spec.format not in (None, "text")):
         if path.resolve() not in seen:  # a file may be named twice, by itself and by a glob
             seen.add(path.resolve())
             yield read_file(path, spec, known)
@@ -116,6 +117,8 @@ def read_file(path: Path, spec: DataSpec, known: Collection[str] = ()) -> Table:
     """
     file = str(path)
     format = spec.format or ENDINGS.get(ending_of(path))
+    if spec.format == "text":
+        format = ENDINGS.get(ending_of(path), "text")
     if format == "parquet":
         if path.suffix.lower() == ".gz":
             raise DataError(
@@ -135,11 +138,14 @@ def read_file(path: Path, spec: DataSpec, known: Collection[str] = ()) -> Table:
         return read_json(text, file, sure=spec.format == "json")
     if format == "jsonl":
         return read_jsonl(text, file)
+    if format == "text":
+        return read_paragraphs(text, file)
     if format is None:
         raise DataError(
             f"{file}: the ending does not tell the format",
             found=f"ending {path.suffix!r}; the first line is {text.strip().splitlines()[0]!r:.60}",
-            mend=f"`data: {{format: {_seems(text)}}}`   (or another of "
+            mend=f"rename it to {path.with_suffix(f'.{_seems(text)}').name}, or say in the recipe "
+            f"`data: {{format: {_seems(text)}}}`   (or another of "
             f"{', '.join(sorted(set(ENDINGS.values())))})",
         )
     return read_delimited(text, file, format, spec, known)

@@ -157,10 +157,12 @@ def _probe(model: PreTrainedModel) -> Tensor | None:
     if isinstance(end, int):
         ids[0, 7] = ids[1, 5] = end  # BART and T5 classify by the last end token
     ids[1, 6:], mask[1, 6:] = pad if isinstance(pad, int) else 0, 0
+    writes = model.config.is_encoder_decoder and model.get_output_embeddings() is not None
+    written = {"decoder_input_ids": ids} if writes else {}
     modes = [(module, module.training) for module in model.modules()]
     model.eval()
     try:
-        return model(input_ids=ids, attention_mask=mask).logits.float()
+        return model(input_ids=ids, attention_mask=mask, **written).logits.float()
     finally:
         for module, training in modes:
             module.training = training

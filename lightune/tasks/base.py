@@ -111,6 +111,8 @@ class Task(Settings, ABC):
     """The metric that picks the best checkpoint; higher is better."""
     default_model: ClassVar[str] = "minilm"
     """The base model where the recipe names none."""
+    plain_text: ClassVar[bool] = False
+    """Whether files without columns (`.txt`) are read as documents, unless the recipe says how."""
 
     def columns(self) -> dict[str, str | list[str] | None]:
         """Return `{field: the column or columns the user named}`; None where they are guessed."""

@@ -19,9 +19,7 @@ from collections.abc import Sequence
 from typing import Annotated, Any, ClassVar, Literal
 
 import numpy as np
-import torch
-from pydantic import AfterValidator, PositiveInt
-from torch import Tensor, nn
+from pydantic import AfterValidator, Field, PositiveInt
 
 from lightune.errors import DataError
 from lightune.metrics.intervals import Weights
@@ -30,8 +28,9 @@ from lightune.nn import losses
 from lightune.tasks import base, chat_template
 from lightune.tasks.base import Resampling, Scores, Task
 from lightune.tasks.chat import Turn, has_turns, turns_of
-from lightune.tasks.finite import refuse_not_finite
-from lightune.types import Batch, Example, Generation, HeadSpec, Prediction, Purpose, Record
+from lightune.tasks.decoding import Decoding
+from lightune.tasks.written import Written, losses_of, mean_of, of_loss
+from lightune.types import Example, Generation, HeadSpec, Prediction, Purpose, Record
 
 SHOWN = 5
 
@@ -45,7 +44,7 @@ def _pattern(value: str | None) -> str | None:
     return value
 
 
-class Instruct(Task):
+class Instruct(Written, Task):
     """Answers to instructions, questions and conversations."""
 
     name: ClassVar[str] = "instruct"
@@ -97,6 +96,8 @@ class Instruct(Task):
     expression, whose first group counts; or `number` for the result of a calculation (GSM8K)."""
     max_new_tokens: PositiveInt = 256
     """An answer is cut here if it does not end before."""
+    decoding: Decoding = Field(default_factory=Decoding)
+    """How an answer is written."""
     generate: Literal["test", "always", "never"] = "test"
     """When answers are written to be scored: for the test records, for validation while training
     too (slow), or never, so that only the loss of the expected answers is scored."""
@@ -137,13 +138,7 @@ class Instruct(Task):
         return HeadSpec("causal_lm")
 
     def fit_tokenizer(self, tokenizer: Any, state: dict[str, Any]) -> dict[str, Any]:
-        before = state.get("chat_template")
-        template = chat_template.install(tokenizer, before)
-        notes = list(state.get("notes", ()))
-        if before is None and template == chat_template.DEFAULT:
-            notes.append("the model has no chat template: a plain one is used and kept with it")
-        end = chat_template.end_token(tokenizer)
-        return {**state, "chat_template": template, "end": end, "notes": notes}
+        return chat_template.fitted(tokenizer, state)
 
     def encode(
         self, records: Sequence[Record], tokenizer: Any, state: dict[str, Any], max_length: int
@@ -172,41 +167,6 @@ class Instruct(Task):
             examples.append(Example(index, {"input_ids": ids}, labels, dropped, prompt))
         return examples
 
-    def targets(self, examples: Sequence[Example], state: dict[str, Any], width: int) -> Tensor:
-        made = torch.full((len(examples), width), losses.NO_LABEL, dtype=torch.long)
-        for row, example in enumerate(examples):
-            if example.target is None:
-                raise DataError(
-                    f"record {example.index} of the split has no answer", mend="add its answer"
-                )
-            made[row, : len(example)] = torch.tensor(example.target)
-        return made
-
-    def forward(self, model: nn.Module, batch: Batch, state: dict[str, Any]) -> losses.Labelled:
-        if batch.targets is None:
-            raise DataError("a batch without answers has no loss", mend="add the answer column")
-        return losses.labelled(model, batch.inputs, batch.targets)
-
-    def loss(self, outputs: losses.Labelled, batch: Batch, state: dict[str, Any]) -> Tensor:
-        return outputs.mean()
-
-    def logits(self, outputs: losses.Labelled, batch: Batch) -> Tensor:
-        """Return `[batch, 2]`: the summed loss of each record's answers, and their tokens."""
-        each = outputs.each()
-        sums = each.new_zeros(len(batch.indices), 2)
-        sums.index_add_(0, outputs.rows, torch.stack([each, torch.ones_like(each)], dim=1))
-        return sums
-
-    def decode(
-        self, logits: Tensor, examples: Sequence[Example], state: dict[str, Any]
-    ) -> list[Prediction]:
-        sums = logits.detach().to("cpu", torch.float64)
-        refuse_not_finite(sums, examples)
-        return [
-            Prediction(example.index, None, measures={"loss": total / count, "tokens": int(count)})
-            for example, (total, count) in zip(examples, sums.tolist(), strict=True)
-        ]
-
     def generation(
         self, tokenizer: Any, state: dict[str, Any], purpose: Purpose
     ) -> Generation | None:
@@ -214,7 +174,7 @@ class Instruct(Task):
         if purpose not in wanted.get(self.generate, (purpose,)):
             return None
         stop = {int(state["end"]), tokenizer.eos_token_id} - {None}
-        return Generation(self.max_new_tokens, tuple(sorted(stop)))
+        return self.decoding.generation(self.max_new_tokens, stop, quick=purpose == "validation")
 
     def read(self, tokens: Sequence[int], tokenizer: Any) -> str:
         return super().read(tokens, tokenizer).strip()
@@ -251,8 +211,7 @@ class Instruct(Task):
         how: Resampling,
     ) -> Scores:
         expected = self.truth(records, state)
-        tokens = np.array([p.measures["tokens"] for p in predictions])
-        lost = np.array([p.measures["loss"] for p in predictions]) * tokens
+        sums = losses_of(predictions)
         written = all(p.value is not None for p in predictions)
         by_record: dict[str, np.ndarray] = {}
         if written:
@@ -264,9 +223,7 @@ class Instruct(Task):
             by_record["rouge_l"] = np.array([rouge_l(a, e) for a, e in pairs])
 
         def statistic(weights: Weights) -> dict[str, np.ndarray]:
-            found = {name: v @ weights / weights.sum(0) for name, v in by_record.items()}
-            loss = (lost @ weights) / (tokens @ weights)
-            return found | {"loss": loss, "perplexity": np.exp(loss), "log_likelihood": -loss}
+            return {k: mean_of(v, weights) for k, v in by_record.items()} | of_loss(sums, weights)
 
         n = len(predictions)
         scores, tables = how.scores(statistic, n, shares=("match", "exact_match"))
@@ -275,7 +232,7 @@ class Instruct(Task):
             tables["notes"].append(
                 f"{unfinished} of {n} answers did not end and were cut (task.max_new_tokens)"
             )
-        tables["answer_tokens"] = int(tokens.sum())
+        tables["answer_tokens"] = int(sums[1].sum())
         if written:
             tables["number_match"] = self.match == NUMBER
             tables["unfinished"] = unfinished

@@ -28,6 +28,15 @@ class Learnable:
 
 WORDS = ("good", "bad", "dull", "great", "boring", "free", "prize", "home", "late", "cash")
 
+WRITTEN = ("good film", "bad", "so dull", "win cash now", "see you at home")
+WRITTEN += ("free prize", "great joy", "boring", "call later", "the report")
+PAIRS = [
+    {"source": f"what is {letter}?", "target": text}
+    for letter, text in zip("abcdefghij", WRITTEN, strict=True)
+]
+SHORT = {"max_new_tokens": 20}
+FAST = {"learning_rate": 1e-2}
+
 LEARNABLE: dict[str, Learnable] = {
     "classification": Learnable(
         [{"text": f"the film is {w}", "label": "ab"[i % 2]} for i, w in enumerate(WORDS)],
@@ -37,4 +46,21 @@ LEARNABLE: dict[str, Learnable] = {
         [{"text": f"the film is {w}", "score": 100.0 + 10 * i} for i, w in enumerate(WORDS)],
         {"pearson": 0.98, "r2": 0.95},
     ),
+    "instruct": Learnable(
+        [{"prompt": pair["source"], "completion": pair["target"]} for pair in PAIRS],
+        {"exact_match": 1.0, "rouge_l": 1.0},
+        SHORT,
+        FAST,
+        "llama-lm",
+    ),
+    "language_modeling": Learnable(
+        [{"text": f"{w} film {i}"} for i, w in enumerate(WORDS)],
+        {"log_likelihood": -1.0},
+        {"max_new_tokens": 5},
+        FAST,
+        "gpt2-lm",
+    ),
+    "translation": Learnable(PAIRS, {"chrf": 99.9}, SHORT, FAST, "bart-seq2seq"),
+    "summarization": Learnable(PAIRS, {"rouge_l": 1.0, "rouge_1": 1.0}, SHORT, FAST, "t5-seq2seq"),
+    "text2text": Learnable(PAIRS, {"chrf": 99.9, "rouge_l": 1.0}, SHORT, FAST, "llama-lm"),
 }
