@@ -3,6 +3,10 @@
 What is adapted, and with which rank, is read off the tensors' names and shapes: `target_modules`
 and the patterns of a stranger's file may be regular expressions, and those are never run. Ranks
 or strengths that differ between layers become several LoRAs, one for each.
+A prompt or a prefix is one tensor, `prompt_embeddings`: what a network made is saved without it.
+PEFT puts it before the text, moves the text's positions up, and lets an encoder's head read its
+first vector; it is loaded under that convention. (Where a language model classifies, PEFT reads the
+last place of a padded row, and here the last token is read: equal for rows that are not padded.)
 Errors: `AdapterError` for every setting that changes the forward pass in a way not built here; to
         ignore one would load an adapter that computes something else.
 """
@@ -27,6 +31,8 @@ from lightune.adapters.peft_names import in_file, moved, plain
 from lightune.adapters.tensors import LISTED, header
 from lightune.errors import AdapterError
 from lightune.methods.base import methods
+from lightune.nn.prefixes import find_layers, peft_config
+from lightune.nn.prompts import PEFT_NAME, Reads, peft_layout, reader
 from lightune.nn.surgery import linears
 from lightune.settings import parse
 
@@ -34,7 +40,9 @@ READ = {"peft_type", "lora_alpha", "lora_dropout", "use_rslora", "base_model_nam
 DERIVED = {"r", "target_modules", "exclude_modules", "modules_to_save", "layers_pattern"}
 DERIVED |= {"layers_to_transform", "fan_in_fan_out", "rank_pattern", "alpha_pattern", "use_dora"}
 DERIVED |= {"feedforward_modules"}
-"""Keys whose effect is read off the tensors or the model."""
+DERIVED |= {"num_virtual_tokens", "token_dim", "num_transformer_submodules", "num_layers"}
+DERIVED |= {"num_attention_heads", "prefix_projection"}
+"""Keys whose effect is read off the tensors or the model, or checked against them."""
 WITHOUT_EFFECT = {"task_type", "inference_mode", "revision", "auto_mapping", "peft_version"}
 WITHOUT_EFFECT |= {
     "init_ia3_weights",
@@ -43,6 +51,9 @@ WITHOUT_EFFECT |= {
     "ensure_weight_tying",
     "runtime_config",
 }
+WITHOUT_EFFECT |= {"prompt_tuning_init", "prompt_tuning_init_text", "tokenizer_name_or_path"}
+WITHOUT_EFFECT |= {"tokenizer_kwargs", "init_weights", "encoder_reparameterization_type"}
+WITHOUT_EFFECT |= {"encoder_hidden_size", "encoder_num_layers", "encoder_dropout"}
 STARTS = (True, False, "gaussian", "orthogonal", "eva")
 """Starts that leave the base's weights alone (PiSSA, OLoRA and others subtract from them)."""
 
@@ -91,6 +102,12 @@ def describe(folder: Path, model: nn.Module, force: bool = False) -> Described:
     shapes = header(path)
     mark, settings_of = METHODS[config["peft_type"]]
     adapted = {plain(n).partition(mark)[0]: None for n in shapes if mark in plain(n)}
+    if not adapted:
+        raise AdapterError(
+            f"{path} holds no tensors of its method",
+            found=f"no tensor with {mark!r} in its name, of {len(shapes)}",
+            mend="copy it again from where it came",
+        )
     way = _way(path, model, list(adapted), config) if mark.startswith(".") else None
     names = in_file(shapes, way)
     here = {name: shapes[file_name] for name, file_name in names.items()}
@@ -118,18 +135,16 @@ def _way(
     """Return how the file's layers are called here; None where they are called the same.
 
     Raises:
-        AdapterError: there are none, or some do not exist here under any name.
+        AdapterError: some do not exist here under any name.
     """
     every = linears(model)
     absent = [layer for layer in adapted if layer not in every]
-    if adapted and not absent:
+    if not absent:
         return None
     way = moved(adapted, every)
     if way is None:
         raise AdapterError(
-            f"{path} adapts layers that {type(model).__name__} does not have"
-            if adapted
-            else f"{path} holds no tensors of its method",
+            f"{path} adapts layers that {type(model).__name__} does not have",
             found="; ".join(f"no linear layer {module}" for module in sorted(absent)[:LISTED])
             + (f"; and {len(absent) - LISTED} more" if len(absent) > LISTED else ""),
             mend="load it onto the base model that it was trained with: "
@@ -216,9 +231,51 @@ def _ia3(
     return _method("ia3", dict(sides), folder)
 
 
+def _prompt(
+    folder: Path, config: Mapping[str, Any], shapes: Shapes, model: nn.Module
+) -> dict[str, Any]:
+    """Return prompt tuning or p-tuning, of the vectors alone."""
+    ours = "p_tuning" if config["peft_type"] == "P_TUNING" else "prompt_tuning"
+    where = reader(model, ours)
+    reads: Reads = "text" if where.causal else "prompt"
+    if peft_layout(where, "shifted", reads) != "peft":
+        raise _another_way(folder, ours, f"{type(model).__name__} is an encoder–decoder")
+    start = {"encoder": "none"} if ours == "p_tuning" else {"start": "random"}
+    tokens = shapes[PEFT_NAME][0]
+    return _method(ours, {"tokens": tokens, "reads": reads, **start}, folder)
+
+
+def _prefix(
+    folder: Path, config: Mapping[str, Any], shapes: Shapes, model: nn.Module
+) -> dict[str, Any]:
+    name, tokens = "prefix_tuning", shapes[PEFT_NAME][0]
+    kind, layers = type(model).__name__, find_layers(model, tokens, name)
+    here = peft_config(model, layers, "shifted")
+    if here is None:
+        found = f"{kind} takes no filled cache of keys and values, alike in all its layers"
+        raise _another_way(folder, name, found)
+    sizes = ("num_layers", "num_attention_heads", "token_dim")
+    other = [f"{key} {config.get(key)}, here {here[key]}" for key in sizes]
+    if any(config.get(key) != here[key] for key in sizes):
+        raise _another_way(folder, name, "; ".join(other))
+    settings = {"tokens": tokens, "positions": "shifted", "start": "random"}
+    return _method(name, settings, folder)
+
+
+def _another_way(folder: Path, method: str, found: str) -> AdapterError:
+    return AdapterError(
+        f"{folder} holds a prompt that PEFT enters into the model in a way not built here",
+        found=found,
+        mend=f"load it with PEFT, or train one here: `method: {method}`",
+    )
+
+
 METHODS: dict[str, tuple[str, Callable[..., dict[str, Any]]]] = {
     "LORA": (".lora_A.", _lora),
     "IA3": (".ia3_l", _ia3),
+    "PROMPT_TUNING": (PEFT_NAME, _prompt),
+    "P_TUNING": (PEFT_NAME, _prompt),
+    "PREFIX_TUNING": (PEFT_NAME, _prefix),
 }
 """`{peft_type: (what marks its tensors, function that gives our method)}`."""
 
