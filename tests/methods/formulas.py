@@ -4,6 +4,8 @@ Written out from the base's shapes alone, without the method's code. A method of
 gives its own as `trained_weights(model)` in its test file.
 """
 
+import re
+
 from torch import nn
 
 from lightune.nn.roles import find_roles
@@ -116,6 +118,37 @@ def p_tuning(model: nn.Module) -> int:
     return prompt(model) + (width * 512 + 512) + (512 * 512 + 512) + (512 * width + width)
 
 
+def prefix_tuning(model: nn.Module) -> int:
+    """16 tokens times the keys and values of every attention."""
+    config = model.config
+    heads = getattr(config, "num_key_value_heads", None) or config.num_attention_heads
+    width = getattr(config, "d_kv", None) or getattr(config, "head_dim", None)
+    width = width or config.hidden_size // config.num_attention_heads
+    attentions = sum(1 + bool(block.cross_attention) for block in find_roles(model).blocks)
+    return 16 * attentions * 2 * heads * width
+
+
+def last_layers(model: nn.Module) -> int:
+    """One block of two of every stack, and the parts of the base behind the last stack."""
+    last: dict[str, int] = {}
+    weights = dict(model.base_model.named_parameters())
+    for found in filter(None, (re.match(r"(\D*)\.(\d+)\.", path) for path in weights)):
+        last[found[1]] = max(last.get(found[1], 0), int(found[2]))
+    names = [name for name, _ in model.base_model.named_children()]
+    behind = names[names.index([*last][-1].partition(".")[0]) + 1 :]
+    inside = tuple(f"{stack}.{number}." for stack, number in last.items())
+    return sum(
+        p.numel()
+        for path, p in weights.items()
+        if path.startswith(inside) or path.partition(".")[0] in behind
+    )
+
+
+def vera(model: nn.Module) -> int:
+    """PEFT's default here, VeRA of rank 256: a factor for each rank, and for each output."""
+    return sum(256 + width_out(layer) for layer in adapted(model))
+
+
 FORMULAS = {
     "lora": lora,
     "lora_plus": lora,
@@ -128,6 +161,9 @@ FORMULAS = {
     "p_tuning": p_tuning,
     "ia3": ia3,
     "bottleneck": bottleneck,
+    "prefix_tuning": prefix_tuning,
+    "last_layers": last_layers,
+    "peft": vera,
     "combined": lambda model: bottleneck(model) + lora(model),
 }
 """`{method: formula}`; the head's own weights are counted beside it."""
