@@ -40,7 +40,7 @@ _HEADS = {"num_attention_heads": 4}
 _GROUPED = {"num_attention_heads": 4, "num_key_value_heads": 2, "head_dim": 8}
 _ENCODER = _DECODER | _HEADS
 _T5 = {"d_model": 32, "d_ff": 64, "d_kv": 8, "num_layers": 2, "num_heads": 4}
-_BART = {
+BART = {
     "d_model": 32,
     "encoder_layers": 2,
     "decoder_layers": 2,
@@ -84,7 +84,7 @@ CONFIGS: dict[str, tuple[str, str, dict[str, Any]]] = {
     ),
     "gpt_neox": ("GPTNeoXConfig", "decoder", _DECODER | _HEADS),
     "t5": ("T5Config", "seq2seq", _T5),
-    "bart": ("BartConfig", "seq2seq", _BART),
+    "bart": ("BartConfig", "seq2seq", BART),
 }
 """`{family: (class of its config, kind of its tokenizer, its sizes)}`."""
 

@@ -26,7 +26,7 @@ from transformers import (
     ViTConfig,
 )
 
-from lightune.models.tiny import CONFIGS, MAX_LENGTH, build, tiny_config, tiny_tokenizer
+from lightune.models.tiny import BART, CONFIGS, MAX_LENGTH, build, tiny_config, tiny_tokenizer
 from lightune.types import HeadSpec
 
 Form = Literal["classifier", "lm", "seq2seq", "image"]
@@ -37,13 +37,7 @@ _AUTO = {"lm": AutoModelForCausalLM, "seq2seq": AutoModelForSeq2SeqLM}
 _MARIAN = {
     "vocab_size": 400,
     "decoder_vocab_size": 400,
-    "d_model": 32,
-    "encoder_layers": 2,
-    "decoder_layers": 2,
-    "encoder_attention_heads": 4,
-    "decoder_attention_heads": 4,
-    "encoder_ffn_dim": 64,
-    "decoder_ffn_dim": 64,
+    **BART,
     "max_position_embeddings": MAX_LENGTH,
     "pad_token_id": 0,
     "eos_token_id": 1,
