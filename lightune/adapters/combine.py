@@ -26,11 +26,9 @@ from lightune.adapters.files import (
     ADAPTER_WEIGHTS,
     PEFT_CONFIG,
     read_json,
-    regular_file,
-    sha256,
     weights_file,
 )
-from lightune.adapters.manifest import Manifest, describe_method, read_manifest
+from lightune.adapters.manifest import Manifest, check_files, describe_method, read_manifest
 from lightune.adapters.onto_base import adapter_folder, format_of
 from lightune.adapters.peft_folder import strengths
 from lightune.adapters.peft_names import plain
@@ -142,13 +140,7 @@ def read(folder: Path) -> Source:
     if config.get("peft_type") != "LORA" or config.get("use_dora"):
         raise _no_sum(folder, f"method {'dora' if config.get('use_dora') else kind!r}")
     if manifest is not None:
-        for name, expected in manifest.files.items():
-            if sha256(regular_file(folder, name)) != expected:
-                raise AdapterError(
-                    f"{folder / name} is not the file that was saved",
-                    found="another SHA-256 than in the manifest",
-                    mend="copy it again from where it came",
-                )
+        check_files(folder, manifest)
     path = weights_file(folder, ADAPTER_WEIGHTS)
     found = {
         key: value.float() for key, value in tensors(path, {plain(n): n for n in header(path)})

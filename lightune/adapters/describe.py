@@ -12,15 +12,13 @@ from lightune.adapters.files import (
     MODEL_WEIGHTS,
     PEFT_CONFIG,
     read_json,
-    regular_file,
-    sha256,
     weights_file,
 )
 from lightune.adapters.hub_folder import WEIGHTS as HUB_WEIGHTS
-from lightune.adapters.manifest import read_manifest
+from lightune.adapters.manifest import check_files, read_manifest
 from lightune.adapters.onto_base import adapter_folder, format_of
 from lightune.adapters.tensors import header
-from lightune.errors import AdapterError
+from lightune.runs.sealed import is_sealed
 
 
 def describe(folder: Path) -> dict[str, Any]:
@@ -32,19 +30,16 @@ def describe(folder: Path) -> dict[str, Any]:
     Raises:
         AdapterError: it is none, or a file is not what the manifest says.
     """
-    folder = adapter_folder(folder)
+    run = Path(folder)
+    folder = adapter_folder(run)
     form = format_of(folder)
     page: dict[str, Any] = {"folder": str(folder), "format": form}
+    if folder != run:
+        page["sealed"] = is_sealed(run)
     name = HUB_WEIGHTS if form == "adapterhub" else ADAPTER_WEIGHTS
     if form == "lightune":
         manifest = read_manifest(folder)
-        for file, expected in manifest.files.items():
-            if sha256(regular_file(folder, file)) != expected:
-                raise AdapterError(
-                    f"{folder / file} is not the file that was saved",
-                    found="another SHA-256 than in the manifest",
-                    mend="copy it again from where it came",
-                )
+        check_files(folder, manifest)
         name = MODEL_WEIGHTS if manifest.layout == "model" else ADAPTER_WEIGHTS
         page |= {
             "method": manifest.method,

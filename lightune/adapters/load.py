@@ -17,11 +17,9 @@ from lightune.adapters.files import (
     ADAPTER_WEIGHTS,
     MANIFEST,
     MODEL_WEIGHTS,
-    regular_file,
-    sha256,
     weights_file,
 )
-from lightune.adapters.manifest import Manifest, read_manifest
+from lightune.adapters.manifest import Manifest, check_files, read_manifest
 from lightune.adapters.merge import merged_state, without_aliases
 from lightune.adapters.peft_names import plain
 from lightune.adapters.save import name_in_file
@@ -74,7 +72,7 @@ def load_adapter(
             note(sentence)
     else:
         manifest, names = read_manifest(folder), None
-    _check_files(folder, manifest)
+    check_files(folder, manifest)
     if not force:
         _check_base(folder, manifest, base_hash)
     saved = _method(folder, manifest)
@@ -102,18 +100,6 @@ def load_adapter(
             part.detach()
         raise
     return attachments, manifest
-
-
-def _check_files(folder: Path, manifest: Manifest) -> None:
-    """Compare every file with the hash in the manifest."""
-    for name, expected in manifest.files.items():
-        found = sha256(regular_file(folder, name))
-        if found != expected:
-            raise AdapterError(
-                f"{folder / name} is not the file that was saved: it is damaged or was changed",
-                found=f"SHA-256 {found}",
-                mend=f"copy it again from where it came; its SHA-256 was {expected}",
-            )
 
 
 def _check_base(folder: Path, manifest: Manifest, base_hash: str | None) -> None:

@@ -13,7 +13,7 @@ from typing import Annotated, Any, Literal
 from pydantic import Field, StringConstraints, ValidationError
 
 from lightune import __version__
-from lightune.adapters.files import MANIFEST, read_json
+from lightune.adapters.files import MANIFEST, read_json, regular_file, sha256
 from lightune.errors import AdapterError
 from lightune.methods.base import Layout, Method
 from lightune.settings import Settings
@@ -109,3 +109,19 @@ def read_manifest(folder: Path) -> Manifest:
             found="; ".join(wrong[:5]),
             mend="copy the file again from where it came",
         ) from None
+
+
+def check_files(folder: Path, manifest: Manifest) -> None:
+    """Compare every file with the hash in the manifest.
+
+    Raises:
+        AdapterError: one is missing, or not what it was.
+    """
+    for name, expected in manifest.files.items():
+        found = sha256(regular_file(folder, name))
+        if found != expected:
+            raise AdapterError(
+                f"{folder / name} is not the file that was saved: it is damaged or was changed",
+                found=f"SHA-256 {found}",
+                mend=f"copy it again from where it came; its SHA-256 was {expected}",
+            )
