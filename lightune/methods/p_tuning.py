@@ -23,16 +23,14 @@ from pydantic import Field
 from torch import Tensor, nn
 
 from lightune.methods.base import Attachment, Method, made_by
+from lightune.methods.prompt_tuning import PromptSettings
 from lightune.nn.prompts import (
     NAME,
     PEFT_NAME,
-    Positions,
     Prompt,
-    Reads,
     insert,
     peft_layout,
     reader,
-    room,
 )
 from lightune.nn.surgery import Surgery
 
@@ -70,7 +68,7 @@ class EncodedPrompt(nn.Module):
         return self.layers(inner)
 
 
-class PTuning(Method):
+class PTuning(PromptSettings, Method):
     """Trained vectors among the words, made by a network."""
 
     name: ClassVar[str] = "p_tuning"
@@ -79,8 +77,6 @@ class PTuning(Method):
     identity_at_init: ClassVar[bool] = False
     learning_rate: ClassVar[float] = 1e-3
 
-    tokens: int = Field(default=20, ge=1, le=1000)
-    """Length of the prompt. From 1 to 1000; every input is longer by it."""
     encoder: Literal["mlp", "lstm", "none"] = "mlp"
     """The network: three linear layers, a two-way LSTM and two linear layers (the paper's), or none
     (what a saved adapter is)."""
@@ -90,19 +86,10 @@ class PTuning(Method):
     """Layers of the LSTM. From 1 to 8."""
     dropout: float = Field(default=0.0, ge=0, lt=1)
     """Share of numbers set to zero between the LSTM's layers in training. From 0 to below 1."""
-    reads: Reads = "text"
-    """What an encoder's head reads in the first place: the text's own first token, or the prompt's
-    first vector (PEFT's way). Other models read the text whatever is said here."""
-    positions: Positions = "shifted"
-    """Whether the text's positions move up by the prompt's length, or are kept."""
 
     def loaded(self) -> Self:
         """Return the method without its network, of which only the result is saved."""
         return self.model_copy(update={"encoder": "none"})
-
-    def room(self, model: nn.Module) -> int:
-        """Return how many of the model's positions the prompt takes."""
-        return room(model, self.tokens, self.positions)
 
     def attach(self, model: nn.Module) -> Attachment:
         where = reader(model, self.name)
@@ -129,9 +116,7 @@ class PTuning(Method):
                 "num_virtual_tokens": self.tokens,
                 "token_dim": width,
                 "num_transformer_submodules": 1,
-                "encoder_reparameterization_type": self.encoder.upper()
-                if self.encoder != "none"
-                else "MLP",
+                "encoder_reparameterization_type": "LSTM" if self.encoder == "lstm" else "MLP",
                 "encoder_hidden_size": self.hidden,
                 "encoder_num_layers": self.lstm_layers,
                 "encoder_dropout": self.dropout,

@@ -42,9 +42,27 @@ from lightune.nn.prompts import (
     word_vectors,
 )
 from lightune.nn.surgery import Surgery
+from lightune.settings import Settings
 
 
-class PromptTuning(Method):
+class PromptSettings(Settings):
+    """The settings of every method that puts vectors among the words."""
+
+    tokens: int = Field(default=20, ge=1, le=1000)
+    """Length of the prompt. From 1 to 1000; every input is longer by it."""
+    reads: Reads = "text"
+    """What an encoder's head reads in the first place: the text's own first token, or the prompt's
+    first vector (PEFT's way). Other models read the text whatever is said here."""
+    positions: Positions = "shifted"
+    """Whether the text's positions move up by the prompt's length, or are kept (the prompt then
+    stands where the text begins, and takes none of the model's positions)."""
+
+    def room(self, model: nn.Module) -> int:
+        """Return how many of the model's positions the prompt takes."""
+        return room(model, self.tokens, self.positions)
+
+
+class PromptTuning(PromptSettings, Method):
     """Trained vectors among the word embeddings."""
 
     name: ClassVar[str] = "prompt_tuning"
@@ -53,20 +71,11 @@ class PromptTuning(Method):
     identity_at_init: ClassVar[bool] = False
     learning_rate: ClassVar[float] = 1e-2
 
-    tokens: int = Field(default=20, ge=1, le=1000)
-    """Length of the prompt. From 1 to 1000; every input is longer by it."""
     start: Literal["vocabulary", "text", "labels", "random"] = "vocabulary"
     """What the prompt starts from: random words of the vocabulary, the words of `text`, the names
     of the classes, or random numbers."""
     text: str | None = None
     """The text to start from, with `start: text`: repeated or cut to the prompt's length."""
-    reads: Reads = "text"
-    """What an encoder's head reads in the first place: the text's own first token, or the prompt's
-    first vector (PEFT's way). Other models read the text whatever is said here."""
-    positions: Positions = "shifted"
-    """Whether the text's positions move up by the prompt's length, or are kept (the prompt then
-    stands where the text begins, and takes none of the model's positions)."""
-
     _tokenizer: Any = PrivateAttr(default=None)
 
     @model_validator(mode="after")
@@ -84,10 +93,6 @@ class PromptTuning(Method):
     def loaded(self) -> Self:
         """Return the method without its start, which a saved prompt replaces."""
         return self.model_copy(update={"start": "random", "text": None})
-
-    def room(self, model: nn.Module) -> int:
-        """Return how many of the model's positions the prompt takes."""
-        return room(model, self.tokens, self.positions)
 
     def attach(self, model: nn.Module) -> Attachment:
         where = reader(model, self.name)

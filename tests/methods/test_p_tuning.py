@@ -4,7 +4,6 @@ import copy
 
 import pytest
 import torch
-from torch import nn
 
 from lightune.adapters.load import load_adapter
 from lightune.adapters.manifest import HeadId, Manifest, describe_method
@@ -14,9 +13,9 @@ from lightune.methods.beside import train_new_modules
 from lightune.methods.p_tuning import PTuning
 from lightune.models.tiny import FAMILIES
 from lightune.types import HeadSpec
+from tests.methods.prompted import IDS, assert_gradients_are_those_of_peft
 
 HEAD = HeadSpec("sequence_classification", ("no", "yes"))
-IDS = torch.tensor([[5, 9, 13, 21, 7, 3], [8, 6, 30, 2, 11, 4]])
 MASK = torch.ones_like(IDS)
 READS = {"bert": "prompt", "llama": "text"}
 HEADS = {"bert": "classifier", "llama": "score"}
@@ -46,12 +45,7 @@ def test_output_and_gradients_match_peft(family, encoder):
         pairs.append((mine, other))
     assert len(pairs) == len(list(theirs.parameters()))
     outputs = [m(input_ids=IDS, attention_mask=MASK).logits for m in (model, oracle)]
-    torch.testing.assert_close(*outputs, rtol=1e-5, atol=1e-6)
-    for logits in outputs:
-        nn.functional.cross_entropy(logits, torch.tensor([0, 1])).backward()
-    for mine, other in pairs:
-        rounding = 1e-5 * other.grad.abs().max().item()
-        torch.testing.assert_close(mine.grad, other.grad, rtol=0, atol=rounding)
+    assert_gradients_are_those_of_peft(outputs, pairs)
 
 
 @pytest.mark.filterwarnings("ignore::UserWarning", "ignore::FutureWarning")

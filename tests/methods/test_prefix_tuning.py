@@ -18,9 +18,13 @@ from lightune.methods.prefix_tuning import PrefixTuning
 from lightune.models.tiny import ENCODER_DECODERS, FAMILIES, build
 from lightune.models.tiny_kinds import KINDS
 from lightune.types import HeadSpec
+from tests.methods.prompted import (
+    IDS,
+    assert_cached_generation_is_uncached,
+    assert_gradients_are_those_of_peft,
+)
 
 HEAD = HeadSpec("sequence_classification", ("no", "yes"))
-IDS = torch.tensor([[5, 9, 13, 21, 7, 3], [8, 6, 30, 2, 11, 4]])
 MASK = torch.tensor([[1] * 6, [1, 1, 1, 1, 0, 0]])
 TOKENS = 3
 TAKEN = [family for family in FAMILIES if family != "deberta"]
@@ -82,12 +86,7 @@ def test_output_and_gradients_match_peft(family, encoder):
         pairs.append((mine, other))
     assert len(pairs) == len(list(theirs.parameters()))
     outputs = [logits(m, torch.ones_like(IDS)) for m in (model, oracle)]
-    torch.testing.assert_close(*outputs, rtol=1e-5, atol=1e-6)
-    for output in outputs:
-        nn.functional.cross_entropy(output, torch.tensor([0, 1])).backward()
-    for mine, other in pairs:
-        rounding = 1e-5 * other.grad.abs().max().item()
-        torch.testing.assert_close(mine.grad, other.grad, rtol=0, atol=rounding)
+    assert_gradients_are_those_of_peft(outputs, pairs)
 
 
 @pytest.mark.filterwarnings("ignore::UserWarning", "ignore::FutureWarning")
@@ -172,16 +171,7 @@ def test_cached_generation_equals_uncached(family, positions, left):
     torch.manual_seed(0)
     model = AutoModelForCausalLM.from_config(config).eval().requires_grad_(False)
     PrefixTuning(tokens=TOKENS, start="random", positions=positions).attach(model)
-    mask = torch.ones_like(IDS)
-    if left:
-        mask[1, :2] = 0
-    arguments = {"attention_mask": mask, "do_sample": False, "max_new_tokens": 6}
-    arguments |= {"pad_token_id": 0, "eos_token_id": None}
-    fast = model.generate(IDS, use_cache=True, **arguments)
-    assert torch.equal(fast, model.generate(IDS, use_cache=False, **arguments))
-    if left:
-        alone = model.generate(IDS[1:, 2:], **{**arguments, "attention_mask": mask[1:, 2:]})
-        assert torch.equal(fast[1:, 2:], alone)
+    assert_cached_generation_is_uncached(model, left)
 
 
 @pytest.mark.parametrize("encoder", ["none", "mlp"])

@@ -15,9 +15,13 @@ from lightune.methods.prompt_tuning import PromptTuning
 from lightune.models.tiny import ENCODER_DECODERS, FAMILIES, build, tiny_tokenizer
 from lightune.settings import parse
 from lightune.types import HeadSpec
+from tests.methods.prompted import (
+    IDS,
+    assert_cached_generation_is_uncached,
+    assert_gradients_are_those_of_peft,
+)
 
 HEAD = HeadSpec("sequence_classification", ("no", "yes"))
-IDS = torch.tensor([[5, 9, 13, 21, 7, 3], [8, 6, 30, 2, 11, 4]])
 TOKENS = 3
 
 PEFT_FAMILIES = [f for f in FAMILIES if f not in ("albert", "electra")]
@@ -79,14 +83,10 @@ def test_output_loss_and_gradient_match_peft(family, tmp_path):
     other = oracle.prompt_encoder["default"].embedding.weight
     other.data = prompt.detach().clone()
     # PEFT finds no last token without ids: rows of full length, which is where both read
-    mask, labels = torch.ones_like(IDS), torch.tensor([0, 1])
+    mask = torch.ones_like(IDS)
     mine = model(input_ids=IDS, attention_mask=mask).logits
     theirs = oracle(input_ids=IDS, attention_mask=mask).logits
-    torch.testing.assert_close(mine, theirs, rtol=1e-5, atol=1e-6)
-    for logits in (mine, theirs):
-        nn.functional.cross_entropy(logits, labels).backward()
-    rounding = 1e-5 * other.grad.abs().max().item()
-    torch.testing.assert_close(prompt.grad, other.grad, rtol=0, atol=rounding)
+    assert_gradients_are_those_of_peft([mine, theirs], [(prompt, other)])
 
 
 @pytest.mark.filterwarnings("ignore::UserWarning", "ignore::FutureWarning")
@@ -167,16 +167,7 @@ def test_cached_generation_equals_uncached(family, positions, left):
     part = PromptTuning(tokens=TOKENS, positions=positions).attach(model)
     with torch.no_grad():
         next(iter(part.trainable.values())).normal_()
-    mask = torch.ones_like(IDS)
-    if left:
-        mask[1, :2] = 0
-    arguments = {"attention_mask": mask, "do_sample": False, "max_new_tokens": 6}
-    arguments |= {"pad_token_id": 0, "eos_token_id": None}
-    fast = model.generate(IDS, use_cache=True, **arguments)
-    assert torch.equal(fast, model.generate(IDS, use_cache=False, **arguments))
-    if left:
-        alone = model.generate(IDS[1:, 2:], **{**arguments, "attention_mask": mask[1:, 2:]})
-        assert torch.equal(fast[1:, 2:], alone)
+    assert_cached_generation_is_uncached(model, left)
     logits = model(input_ids=IDS, labels=IDS)
     assert logits.logits.shape[:2] == IDS.shape, "the prompt's own places come out again"
 
