@@ -9,7 +9,7 @@ from lightune.recipe import load_recipe
 from lightune.run import Run
 
 ROOT = Path(__file__).parents[1]
-RECIPES = sorted((ROOT / "recipes").glob("*.yaml"))
+RECIPES = [p for p in sorted((ROOT / "recipes").glob("*.yaml")) if "sms_spam.tsv" in p.read_text()]
 
 SCRIPT = {
     "bert_lora.yaml": {
