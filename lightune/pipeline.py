@@ -334,7 +334,8 @@ def _trackers(job: Job, folder: RunFolder) -> Iterator[Callable[[Mapping[str, fl
         opened = []
         for name in job.recipe.train.trackers:
             opened += open_trackers([name], folder.path, settings)
-            stack.callback(opened[-1].close)
+            close = opened[-1].close
+            stack.push(lambda kind, *_, close=close: close(failed=kind is not None))
 
         def track(entry: Mapping[str, float]) -> None:
             for tracker in opened:

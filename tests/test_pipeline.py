@@ -3,6 +3,7 @@
 import copy
 import json
 import random
+from typing import ClassVar
 
 import numpy as np
 import pandas
@@ -220,15 +221,34 @@ def test_what_cannot_be_trained_leaves_nothing(tiny, tmp_path, monkeypatch, chan
     assert list(tmp_path.iterdir()) == []
 
 
+class Closing:
+    """A tracker that keeps how each run ended."""
+
+    failures: ClassVar[list[bool]] = []
+
+    def __init__(self, folder, settings):
+        pass
+
+    def log(self, step, values):
+        pass
+
+    def close(self, failed=False):
+        self.failures.append(failed)
+
+
 def test_a_training_that_breaks_is_no_run(tiny, tmp_path, monkeypatch):
     def breaks(*args, **kwargs):
         raise RunError("step 1: the loss is nan; training stopped")
 
+    monkeypatch.setattr(trackers, "find_spec", lambda name: name)
+    monkeypatch.setitem(trackers.TRACKERS, "trackio", Closing)
+    small_run(tmp_path / "good", tiny("bert"), trackers=["trackio"])
     monkeypatch.setattr(pipeline, "fit", breaks)
     with pytest.raises(RunError, match="nan"):
-        small_run(tmp_path / "run", tiny("bert"))
+        small_run(tmp_path / "run", tiny("bert"), trackers=["trackio"])
     with pytest.raises(RunError, match="did not finish"):
         Run.open(tmp_path / "run")
+    assert Closing.failures == [False, True], "trackers are told how each run ended"
 
 
 def test_without_test_records_nothing_is_scored(tiny, tmp_path):

@@ -38,8 +38,8 @@ class Tracker(Protocol):
     def log(self, step: int, values: Mapping[str, float]) -> None:
         """Take the numbers of one step."""
 
-    def close(self) -> None:
-        """Write out what is left and let go of files and threads."""
+    def close(self, failed: bool = False) -> None:
+        """Write out what is left and let go of files and threads; tell of a failure who can."""
 
 
 class TensorBoard:
@@ -54,7 +54,7 @@ class TensorBoard:
         for name, value in values.items():
             self.writer.add_scalar(name, value, step)
 
-    def close(self) -> None:
+    def close(self, failed: bool = False) -> None:
         self.writer.close()
 
 
@@ -83,8 +83,8 @@ class MLflow:
         metrics = [self.metric(name, value, now, step) for name, value in values.items()]
         self.client.log_batch(self.run, metrics=metrics)
 
-    def close(self) -> None:
-        self.client.set_terminated(self.run)
+    def close(self, failed: bool = False) -> None:
+        self.client.set_terminated(self.run, "FAILED" if failed else "FINISHED")
 
 
 class Trackio:
@@ -105,7 +105,7 @@ class Trackio:
     def log(self, step: int, values: Mapping[str, float]) -> None:
         self.run.log(dict(values), step=step)
 
-    def close(self) -> None:
+    def close(self, failed: bool = False) -> None:
         with redirect_stdout(sys.stderr):
             self.module.finish()  # the run's own `finish` would be called, and talk, again at exit
 
