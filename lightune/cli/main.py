@@ -20,6 +20,7 @@ from typer.main import get_command
 from lightune import __version__
 from lightune.cli import (
     adapters,
+    chat,
     data,
     doctor,
     evaluate,
@@ -29,6 +30,7 @@ from lightune.cli import (
     predict,
     tasks,
     train,
+    verify,
 )
 from lightune.cli.messages import (
     UsageError,
@@ -97,6 +99,8 @@ app.command()(init.init)
 app.command()(train.train)
 app.command()(evaluate.evaluate)
 app.command()(predict.predict)
+app.command()(verify.verify)
+app.command()(chat.chat)
 for listing in (methods, tasks, models, adapters):
     app.add_typer(listing.app, cls=Commands)
 app.add_typer(data.app, cls=Commands)

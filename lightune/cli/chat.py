@@ -1,0 +1,70 @@
+"""`lightune chat`: talk to a run that writes; its answers appear as they are written."""
+
+from __future__ import annotations
+
+import sys
+from typing import Annotated, Any
+
+import typer
+
+from lightune.cli.opened import RunFolder
+from lightune.cli.output import output
+
+NEW, QUIT = "/new", "/quit"
+
+
+def chat(
+    run: RunFolder,
+    system: Annotated[str | None, typer.Option(metavar="TEXT", help="A system prompt.")] = None,
+    temperature: Annotated[
+        float | None,
+        typer.Option(min=0, metavar="T", help="Draw tokens, the wilder the higher; 0 draws none."),
+    ] = None,
+    max_new_tokens: Annotated[
+        int | None, typer.Option(min=1, metavar="N", help="Cut answers here.")
+    ] = None,
+    seed: Annotated[int | None, typer.Option(min=0, metavar="N", help="Of the draws.")] = None,
+) -> None:
+    """Talk to a run that writes; one line is one turn.
+
+    /new forgets what was said, /quit or the end of the input ends. What is not said here is as
+    the run was trained with (`task.decoding`).
+
+    \b
+    Example:
+        lightune chat runs/mine
+        lightune chat runs/mine --temperature 0.7 --system "You answer in one sentence."
+        echo "What is LoRA?" | lightune chat runs/mine
+    """
+    from lightune.conversation import Conversation
+    from lightune.run import Run
+
+    given = {"temperature": temperature, "max_new_tokens": max_new_tokens, "seed": seed}
+    changes: dict[str, Any] = {name: value for name, value in given.items() if value is not None}
+    if temperature == 0:
+        changes |= {"top_k": 0, "top_p": 1.0}
+    with output(False) as out:
+        talk = Conversation(Run.open(run, note=out.note), system, **changes)
+        asks = sys.stdin.isatty()
+        if asks:
+            out.note(f"{NEW} forgets what was said, {QUIT} ends")
+    while (line := _line(asks)) is not None and line.strip() != QUIT:
+        if line.strip() == NEW:
+            talk.forget()
+        elif line.strip():
+            talk.say(line.strip(), on_text=lambda piece: print(piece, end="", flush=True))
+            print(flush=True)
+            if talk.forgotten:
+                print(
+                    f"{talk.forgotten} turns were left out: the conversation is longer than the "
+                    "model reads",
+                    file=sys.stderr,
+                )
+
+
+def _line(asks: bool) -> str | None:
+    """Return the next line of the input, None at its end."""
+    if asks:
+        print("> ", end="", file=sys.stderr, flush=True)
+    line = sys.stdin.readline()
+    return line if line else None

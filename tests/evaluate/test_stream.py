@@ -1,0 +1,161 @@
+"""Writing: stop words, beams and draws against Transformers; pieces of an answer as it is written;
+`lightune chat`."""
+
+import io
+import json
+
+import pytest
+import torch
+
+from lightune.conversation import Conversation
+from lightune.errors import ConfigError
+from lightune.evaluate.generate import before_words, generate
+from lightune.evaluate.stream import Pieces, stream
+from lightune.models.generation import write
+from lightune.models.tiny import ENCODER_DECODERS, FAMILIES
+from lightune.types import Example, Generation, HeadSpec, Place, Record
+from tests.small_runs import rows, small_run
+
+LM, SEQ2SEQ = HeadSpec("causal_lm"), HeadSpec("seq2seq_lm")
+STOP = (2,)
+
+
+def inputs(*prompts):
+    ids = torch.tensor(prompts)
+    return {"input_ids": ids, "attention_mask": torch.ones_like(ids)}
+
+
+@pytest.mark.parametrize(("family", "head"), [("llama", LM), ("bart", SEQ2SEQ), ("t5", SEQ2SEQ)])
+def test_beams_are_those_of_transformers(family, head):
+    model, tokenizer = (ENCODER_DECODERS if head is SEQ2SEQ else FAMILIES)[family](head)
+    start = getattr(model.config, "decoder_start_token_id", None)
+    model.generation_config.decoder_start_token_id = start
+    how = Generation(6, STOP, beams=3, length_penalty=0.5, no_repeat_ngram=2)
+    [mine] = write(model, inputs([5, 9, 11]), how, tokenizer.pad_token_id)
+    theirs = model.generate(
+        **inputs([5, 9, 11]),
+        num_beams=3,
+        length_penalty=0.5,
+        no_repeat_ngram_size=2,
+        max_new_tokens=6,
+        eos_token_id=2,
+        pad_token_id=tokenizer.pad_token_id,
+        do_sample=False,
+    )[0, 1 if head is SEQ2SEQ else 3 :].tolist()
+    assert mine == theirs[: len(mine)]
+    assert set(theirs[len(mine) :]) <= {tokenizer.pad_token_id}
+
+
+def test_an_encoders_batch_gives_what_each_prompt_gives_alone():
+    model, tokenizer = ENCODER_DECODERS["bart"](SEQ2SEQ)
+    model.generation_config.decoder_start_token_id = model.config.decoder_start_token_id
+    examples = [Example(i, {"input_ids": []}, prompt=[7 + i] * (i + 2) + [2]) for i in range(4)]
+    how = Generation(5, STOP)
+    pad = tokenizer.pad_token_id
+    together = generate(model, examples, how, pad_id=pad)
+    assert together == [generate(model, [e], how, pad_id=pad)[0] for e in examples]
+
+
+def test_draws_follow_from_the_seed_and_leave_no_trace():
+    model, _ = FAMILIES["llama"](LM)
+    before = torch.get_rng_state()
+    made = [
+        write(model, inputs([5, 9]), Generation(12, STOP, temperature=2.0, seed=s), 0)
+        for s in (1, 1, 2)
+    ]
+    assert made[0] == made[1] != made[2]
+    assert torch.equal(torch.get_rng_state(), before)
+
+
+def test_a_stop_word_ends_a_row_and_is_left_out():
+    model, tokenizer = FAMILIES["llama"](LM)
+
+    def decode(tokens):
+        return tokenizer.decode(list(tokens), skip_special_tokens=True)
+
+    [free] = write(model, inputs([5, 9]), Generation(12, ()), 0, decode)
+    word = decode(free[4:6])
+    how = Generation(12, (), stop_words=(word,))
+    [ended] = write(model, inputs([5, 9]), how, 0, decode)
+    assert ended == free[: len(ended)]
+    assert len(ended) <= 6 < len(free)
+    assert before_words("one two three", ("three", "two")) == ("one", True)
+    assert before_words("one", ()) == ("one", False)
+
+
+@pytest.mark.parametrize("words", [(), ("END",)])
+def test_pieces_join_to_the_answer(words):
+    text = "a 电影 is EN route, then END and more"
+    data, shown = text.encode(), []
+    pieces = Pieces(lambda t: bytes(t).decode(errors="replace"), shown.append, (), words)
+    pieces.put(torch.tensor([[1, 2, 3]]))  # the prompt
+    for byte in data:
+        pieces.put(torch.tensor([byte]))
+        assert not any("\ufffd" in piece or "END" in piece for piece in shown if words)
+    pieces.end()
+    assert "".join(shown) == before_words(text, words)[0]
+    assert len(shown) > 10
+
+
+def test_a_stream_is_what_is_written_otherwise():
+    model, tokenizer = FAMILIES["llama"](LM)
+    example, how, shown = Example(0, {"input_ids": []}, prompt=[5, 9, 11]), Generation(8, STOP), []
+    tokens = stream(model, example, how, pad_id=0, decode=tokenizer.decode, on_text=shown.append)
+    assert [tokens] == generate(model, [example], how, pad_id=0)
+    text = tokenizer.decode([t for t in tokens if t not in STOP])
+    assert "".join(shown) == text
+
+
+@pytest.fixture(scope="module")
+def talker(tiny, tmp_path_factory):
+    made = [{"prompt": f"what is {n}?", "completion": "good film"} for n in range(8)]
+    task = {"name": "instruct", "max_new_tokens": 6}
+    folder = tmp_path_factory.mktemp("talk")
+    return small_run(folder / "run", tiny("llama-lm"), data=made, task=task, max_length=128)
+
+
+def test_a_conversation_remembers_and_forgets(talker):
+    talk, shown = Conversation(talker), []
+    answer = talk.say("what is 1?", shown.append)
+    assert "".join(shown).strip() == answer
+    assert answer == talker.predict(["what is 1?"])[0]["prediction"]
+    talk.turns = [
+        {"role": "user", "content": "what is 2?"},
+        {"role": "assistant", "content": "good film"},
+    ]
+    second = talk.say("and 3?")
+    whole = [*talk.turns[:2], {"role": "user", "content": "and 3?"}]
+    assert second == talker.predict([Record({"messages": whole}, Place("x", 1))])[0]["prediction"]
+    for number in range(4):
+        talk.turns += [
+            {"role": "user", "content": f"what is {number}? " * 3},
+            {"role": "assistant", "content": "good film " * 3},
+        ]
+    talk.say("and 4?")
+    assert talk.forgotten > 0
+    assert talk.forgotten % 2 == 0
+    talk.forget()
+    assert talk.turns == []
+
+
+def test_chat_reads_lines_and_answers(talker, lightune_main, monkeypatch, capsys):
+    monkeypatch.setattr("sys.stdin", io.StringIO("what is 1?\n\n/new\nwhat is 2?\n/quit\nno\n"))
+    assert lightune_main(["chat", str(talker.folder), "--max-new-tokens", "4"]) == 0
+    out = capsys.readouterr().out.split("\n")
+    expected = Conversation(talker, max_new_tokens=4).say("what is 1?")
+    assert out[0].strip() == expected
+    assert len(out) == 3
+
+
+def test_a_run_that_does_not_write_cannot_talk(tiny, tmp_path):
+    run = small_run(tmp_path / "run", tiny("bert"), data=rows(count=10))
+    with pytest.raises(ConfigError, match="does not write texts"):
+        Conversation(run)
+    assert json.loads((run.folder / "eval.json").read_text())["steps"] == 2
+
+
+@pytest.fixture
+def lightune_main():
+    from lightune.cli.main import main
+
+    return main
