@@ -20,8 +20,6 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-import torch
-
 from lightune.adapters.save import save_adapter
 from lightune.assembly import Job, assemble
 from lightune.data.report import render
@@ -29,8 +27,8 @@ from lightune.engine.prefix_cache import prefix_cache
 from lightune.errors import ConfigError
 from lightune.evaluate import plots
 from lightune.evaluate.custom import Metric, add_metrics
-from lightune.models.catalogue import catalogue
 from lightune.recipe import Recipe, dump, load_recipe
+from lightune.recorded import environment_of
 from lightune.resume import (
     Earlier,
     cannot_save,
@@ -43,13 +41,13 @@ from lightune.resume import (
 )
 from lightune.run import Run, as_json, prediction_row, score
 from lightune.runs.card import write_card
-from lightune.runs.environment import environment
 from lightune.runs.folder import RunFolder, check_free
 from lightune.runs.lock import writing
 from lightune.runs.log import MetricsLog, read_log
+from lightune.sealing import seal_run, tensor_hashes
 from lightune.train.forecast import Forecast, forecast
 from lightune.train.loop import FitResult, epoch_steps, fit, planned_steps
-from lightune.train.memory import peak_rss_mb, reset_peak
+from lightune.train.memory import give_back, peak_rss_mb, reset_peak
 from lightune.train.progress import Look, Progress
 from lightune.train.saver import Saver
 from lightune.train.schedule import warmup_steps
@@ -119,10 +117,13 @@ def train(
         folder.checkpoints.mkdir()
         folder.write(folder.recipe, dump(job.recipe))
         folder.write(folder.data_report, job.splits.report)
-        folder.write(folder.environment, _environment(job))
+        folder.write(folder.environment, environment_of(job))
         expected = _forecast_beside(job)
+        starts = tensor_hashes(job.attachments)
         result = _fit(job, folder, progress, note)
-        return _finish(job, folder, result, expected, metrics, note)
+        _finish(job, folder, result, expected, metrics, note)
+        _seal(job, folder, starts, result, note)
+    return Run(folder, job.predictor, note)
 
 
 def _go_on(
@@ -139,13 +140,16 @@ def _go_on(
         job = assemble(earlier.recipe, note, earlier.plan)
         check_same(earlier, job)
         make_ready(earlier)
-        folder.write(folder.environment, _environment(job) | {"resumed": resumed(earlier)})
+        folder.write(folder.environment, environment_of(job) | {"resumed": resumed(earlier)})
         folder.write(folder.recipe, dump(job.recipe))
         folder.write(folder.data_report, job.splits.report)
         if earlier.checkpoint:
             note(f"goes on after step {earlier.checkpoint.state.step} ({earlier.checkpoint.path})")
+        starts = tensor_hashes(job.attachments)
         result = _fit(job, folder, progress, note, earlier)
-        return _finish(job, folder, result, None, metrics, note)
+        _finish(job, folder, result, None, metrics, note)
+        _seal(job, folder, starts, result, note)
+    return Run(folder, job.predictor, note)
 
 
 def dry_run(
@@ -218,31 +222,6 @@ def _make_folder(out: str | Path | None, recipe: Recipe) -> RunFolder:
     if out is not None:
         return RunFolder.create(out)
     return RunFolder.create_default(recipe.task.name, recipe.model, recipe.method.name)
-
-
-def _environment(job: Job) -> dict[str, Any]:
-    """Return what a repetition needs to know of machine, versions and inputs."""
-    plan = job.predictor.prepared.plan
-    return environment(
-        {
-            "plan": plan.model_dump(),
-            "seed": job.recipe.train.seed,
-            "base": _base(job),
-            "gpu": torch.cuda.get_device_name() if plan.device == "cuda" else None,
-        }
-    )
-
-
-def _base(job: Job) -> dict[str, Any]:
-    """Return which base model it was: for the record, and for the model card."""
-    entry, source = catalogue().get(job.base.name), job.manifest.base.source
-    return {
-        **job.manifest.base.model_dump(),
-        "fetched_from": job.base.source,
-        "weights_sha256": job.base.weights_sha256,
-        "hub_id": None if Path(source).is_absolute() else source,
-        "licence": entry.licence if entry else None,
-    }
 
 
 def _fit(
@@ -351,7 +330,7 @@ def _finish(
     expected: Mapping[str, float] | None,
     metrics: Mapping[str, Metric] | None,
     note: Note,
-) -> Run:
+) -> None:
     """Save the adapter, score the test records with it, and write what is left of the run."""
     if result.without_gradient:
         note(f"no gradient reached: {', '.join(result.without_gradient)}")
@@ -387,7 +366,15 @@ def _finish(
         scores = add_metrics(scores, metrics, truth, [p.value for p in predictions])
         folder.write(folder.eval, {**as_json(scores, len(predictions)), **facts})
     write_card(folder)
-    return Run(folder, job.predictor, note)
+
+
+def _seal(
+    job: Job, folder: RunFolder, starts: dict[str, str], result: FitResult, note: Note
+) -> None:
+    """Prove the run in a new process; one that a signal stopped ends now, and goes on later."""
+    if job.recipe.train.seal and result.state is None:
+        give_back()
+        seal_run(folder, starts, job.splits.test, note)
 
 
 def _draw_loss(folder: RunFolder, deciding: str) -> None:

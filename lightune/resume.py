@@ -35,7 +35,7 @@ MORE = ("train.epochs", "train.max_steps")
 
 CHANGEABLE = (
     *MORE,
-    *("train.save_steps", "train.trackers", "train.evaluation.log_every"),
+    *("train.save_steps", "train.seal", "train.trackers", "train.evaluation.log_every"),
     "train.engine.token_cache",
 )
 """What a run may go on with otherwise than it began."""

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from lightune.data.columns import ColumnError, Mapped, Trained, known_names
-from lightune.data.kinds import LEARNT
+from lightune.data.kinds import LEARNT, TEXTS
 from lightune.data.load import load_records
 from lightune.data.read import read_tables
 from lightune.data.spec import DataSpec
@@ -22,6 +22,7 @@ from lightune.errors import ConfigError, DataError, RunError
 from lightune.evaluate.custom import Metric, add_metrics
 from lightune.recipe import Recipe, load_recipe
 from lightune.runs.folder import RunFolder
+from lightune.runs.sealed import is_sealed, unsealed
 from lightune.types import Place, Prediction, Record
 
 if TYPE_CHECKING:
@@ -59,7 +60,10 @@ class Run:
         Raises:
             RunError: it is no run folder, or its training did not finish.
         """
-        return cls(RunFolder.open(path), note=note)
+        folder = RunFolder.open(path)
+        if not is_sealed(folder.path):
+            note(unsealed(folder.path))
+        return cls(folder, note=note)
 
     @property
     def folder(self) -> Path:
@@ -128,7 +132,7 @@ class Run:
                 found=f"columns of: {', '.join(columns)}",
                 mend="name the data too, or leave `columns` out",
             )
-        records = self._test_records() if data is None else self._read(data, "train", columns)
+        records = self.test_records() if data is None else self._read(data, "train", columns)
         scores, _ = score(self.predictor, records[:limit], metrics)
         return as_json(scores, len(records[:limit]))
 
@@ -183,7 +187,7 @@ class Run:
         """Return the text fields that the model, trained as it was, reads."""
         task = self.recipe.task
         more = task.needed_after(self.predictor.state)
-        texts = [field for field in task.fields if field.kind == "text"]
+        texts = [field for field in task.fields if field.kind in TEXTS]
         read = [f.name for f in texts if f.needed_to_predict or f.name in more]
         return read or [texts[0].name]  # trained on conversations: a text begins one
 
@@ -228,7 +232,7 @@ class Run:
         read = self._files.read(self._files.data_report).get("columns", {})
         return Trained(task.columns() | read, task.needed_after(self.predictor.state))
 
-    def _test_records(self) -> list[Record]:
+    def test_records(self) -> list[Record]:
         from lightune.assembly import splits_of
 
         splits = splits_of(self.recipe)

@@ -37,3 +37,13 @@ def tiny(tmp_path_factory):
         return save_tiny(there / name, family, heads.get(form))
 
     return cache(save)
+
+
+@pytest.fixture(scope="session", autouse=True)
+def unsealed():
+    """Train without sealing, which takes a new process; `test_seal.py` puts it back."""
+    from lightune import pipeline
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(pipeline, "seal_run", lambda *arguments: None)
+        yield

@@ -126,6 +126,9 @@ class TrainSpec(Settings):
     --resume RUN`): every so many optimiser steps, or `10 min`; null only when a signal stops it."""
     trackers: list[Literal["tensorboard", "mlflow", "trackio"]] = []
     """Where to send the log as well, besides the run folder. Each needs `lightune[track]`."""
+    seal: bool = True
+    """Prove the finished run in a new process (`lightune verify` repeats it): its adapter, loaded
+    from the disk, gives the recorded predictions. Without it the run is marked unsealed."""
     optimizer: OptimizerSpec = OptimizerSpec()
     """AdamW, its schedule, clipping and accumulation."""
     evaluation: EvaluationSpec = EvaluationSpec()
