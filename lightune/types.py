@@ -57,12 +57,15 @@ class Example:
     """One record as the model takes it.
 
     Attributes:
-        index: position of its record in the split, so that predictions find their record.
+        index: position of its record in the split, so that predictions find their record. The
+            examples of a record that has several stand beside each other.
         inputs: lists of equal length by the name of the model's argument; always `input_ids`.
         target: what the task's loss needs (class id, list of class ids, one label for each
             token …); None when unlabelled.
         dropped: tokens that truncation lost.
         prompt: tokens that an answer is written after, for tasks that generate.
+        source: what decoding needs to find its way back to the record's text (where in it each
+            token stands …), JSON-ready.
     """
 
     index: int
@@ -70,6 +73,7 @@ class Example:
     target: Any = None
     dropped: int = 0
     prompt: list[int] | None = None
+    source: Any = None
 
     def __len__(self) -> int:
         return len(self.inputs["input_ids"])

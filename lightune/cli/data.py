@@ -14,7 +14,7 @@ from lightune.errors import DataError
 
 if TYPE_CHECKING:
     from lightune.tasks.base import Task
-    from lightune.types import Record
+    from lightune.types import Example, Record
 
 app = typer.Typer(name="data", no_args_is_help=True, rich_markup_mode=None)
 
@@ -76,24 +76,37 @@ def preview(
                 found=f"{len(splits.train)} rows to train on",
                 mend="--start 1",
             )
-        views = [_view(record, task, tokenizer, state, limit) for record in shown]
+        views = [view for record in shown for view in _views(record, task, tokenizer, state, limit)]
         out.result({"rows": views, "max_length": limit, "records": len(splits.train)})
         for view in views:
             _show(out, view, tokenizer, tokens)
 
 
-def _view(
+def _views(
     record: Record, task: Task, tokenizer: Any, state: dict[str, Any], limit: int
-) -> dict[str, Any]:
-    """Return one row: its tokens, which of them are learnt, and what `limit` cuts."""
+) -> list[dict[str, Any]]:
+    """Return the views of one row: several where it is read in overlapping windows."""
     from lightune.models.tokenizer import NO_LIMIT
 
-    [whole] = task.encode([record], tokenizer, state, NO_LIMIT)
-    problem, example = None, whole
+    [whole, *_] = task.encode([record], tokenizer, state, NO_LIMIT)
     try:
-        [example] = task.encode([record], tokenizer, state, limit)
+        read = task.encode([record], tokenizer, state, limit)
     except DataError as error:
-        problem = str(error)
+        return [_view(record, whole, whole, tokenizer, limit, str(error))]
+    if len(read) == 1:
+        return [_view(record, read[0], whole, tokenizer, limit)]
+    return [_view(record, window, window, tokenizer, limit) for window in read]
+
+
+def _view(
+    record: Record,
+    example: Example,
+    whole: Example,
+    tokenizer: Any,
+    limit: int,
+    problem: str | None = None,
+) -> dict[str, Any]:
+    """Return one example: its tokens, which of them are learnt, and what `limit` cuts."""
     ids = list(example.inputs["input_ids"])[: None if problem is None else limit]
     every = list(whole.inputs["input_ids"])
     # what stands behind the cut, where the cut is at the end (pairs of texts lose it elsewhere)

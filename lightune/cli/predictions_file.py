@@ -67,9 +67,10 @@ def rows_of(
 
 def texts_of(records: Sequence[Record], recipe: Recipe) -> list[str]:
     """Return what was predicted as one line each, for the terminal."""
+    from lightune.data.kinds import TEXTS
     from lightune.data.records import JOIN
 
-    fields = [field.name for field in recipe.task.fields if field.kind == "text"]
+    fields = [field.name for field in recipe.task.fields if field.kind in TEXTS]
     lines = []
     for record in records:
         texts = [record.values[name] for name in fields if name in record.values]

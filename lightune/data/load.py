@@ -111,7 +111,8 @@ def load_splits(
         elif share:
             if role == "validation":
                 sets["train"] = _limited(sets["train"], spec.limit, seed, notes)
-            sets["train"], sets[role] = _held_out(sets["train"], share, seed, role, notes)
+            passage = next((f.name for f in fields if f.kind == "passage"), None)
+            sets["train"], sets[role] = _held_out(sets["train"], share, seed, role, notes, passage)
     sets["train"] = _limited(sets["train"], spec.limit, seed, notes)
 
     ordered = {name: sets[name] for name in ("train", "validation", "test") if sets.get(name)}
@@ -180,11 +181,17 @@ def _brought(source: Any, role: str, splits: list[str], read: Any, notes: list[s
 
 
 def _held_out(
-    records: list[Record], share: float, seed: int, role: str, notes: list[str]
+    records: list[Record],
+    share: float,
+    seed: int,
+    role: str,
+    notes: list[str],
+    passage: str | None = None,
 ) -> tuple[list[Record], list[Record]]:
     # A label that is too rare to be tested stops the run; in validation it may be missing.
-    strict = role == "test" and not any(isinstance(label_key(r), tuple) for r in records)
-    rest, held = hold_out(records, share, seed, strict=strict)
+    strict = role == "test" and not any(isinstance(label_key(r), tuple | None) for r in records)
+    same = text_key if passage is None else lambda record: record.values.get(passage)
+    rest, held = hold_out(records, share, seed, text=same, strict=strict)
     by = ", by label" if any(label_key(record) not in (None, ()) for record in records) else ""
     notes.append(
         f"{role}: {len(held)} of {len(records)} rows held out ({share:.0%}){by}, seed {seed}"
@@ -194,6 +201,8 @@ def _held_out(
         notes.append(
             f"{role}: repeated texts ({count(twice, 'row')}) are kept on one side of the split"
         )
+    if passage is not None:
+        notes.append(f"{role}: rows that share their {passage} are kept on one side of the split")
     if not rest or not held:
         raise DataError(
             f"data.{role}: too few rows to hold out {share:.0%}",

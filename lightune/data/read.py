@@ -14,6 +14,7 @@ from lightune.data.objects import read_json, read_jsonl
 from lightune.data.paragraphs import read_paragraphs
 from lightune.data.sources import ENDINGS, ending_of, is_hub, locate
 from lightune.data.spec import DataSpec
+from lightune.data.squad import flatten, is_nested
 from lightune.data.table import Table
 from lightune.errors import DataError
 from lightune.types import Place
@@ -135,7 +136,8 @@ def read_file(path: Path, spec: DataSpec, known: Collection[str] = ()) -> Table:
         )
     text = decode(read_bytes(path, file), spec.encoding, file)
     if format == "json":
-        return read_json(text, file, sure=spec.format == "json")
+        table = read_json(text, file, sure=spec.format == "json")
+        return flatten(table) if is_nested(table) else table
     if format == "jsonl":
         return read_jsonl(text, file)
     if format == "text":

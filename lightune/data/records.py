@@ -168,7 +168,7 @@ def _values(
         return [split_labels(v) if multi_label else label_of(v) for v in column]
     if f.kind in READERS:
         return [_read(table, i, names[0], READERS[f.kind], v) for i, v in enumerate(cells[0])]
-    if f.kind != "text":
+    if f.kind not in TEXTS:
         return cells[0]
     columns = [
         [_text(table, i, name, value) for i, value in enumerate(column)]

@@ -162,7 +162,7 @@ def _probe(model: PreTrainedModel) -> Tensor | None:
     modes = [(module, module.training) for module in model.modules()]
     model.eval()
     try:
-        return model(input_ids=ids, attention_mask=mask, **written).logits.float()
+        return model(input_ids=ids, attention_mask=mask, **written)[0].float()
     finally:
         for module, training in modes:
             module.training = training

@@ -85,12 +85,14 @@ def key_of(decided_by: Mapping[str, Any]) -> str:
 def pack(examples: Sequence[Example]) -> Arrays | None:
     """Return examples as arrays, or None where some part of them would not come back equal."""
     names = list(examples[0].inputs) if examples else []
-    if any(e.index != i or list(e.inputs) != names for i, e in enumerate(examples)):
+    if any(list(e.inputs) != names for e in examples):
         return None
     columns = {
+        "indices": [e.index for e in examples],
         "targets": [e.target for e in examples],
         "prompts": [e.prompt for e in examples],
         "dropped": [e.dropped for e in examples],
+        "sources": [e.source for e in examples],
         **{f"inputs/{name}": [e.inputs[name] for e in examples] for name in names},
     }
     arrays: Arrays = {"count": np.array([len(examples)])}
@@ -110,10 +112,11 @@ def unpack(arrays: Arrays) -> list[Example]:
         columns.setdefault(name, {})[part] = array
     values = {name: _unpack_column(parts) for name, parts in columns.items() if name}
     inputs = {name.split("/", 1)[1]: values[name] for name in values if name.startswith("inputs/")}
-    rows = zip(values["targets"], values["dropped"], values["prompts"], strict=True)
+    columns_of = ("indices", "targets", "dropped", "prompts", "sources")
+    rows = zip(*(values[name] for name in columns_of), strict=True)
     return [
-        Example(i, {name: column[i] for name, column in inputs.items()}, target, dropped, prompt)
-        for i, (target, dropped, prompt) in enumerate(rows)
+        Example(index, {name: column[i] for name, column in inputs.items()}, *rest)
+        for i, (index, *rest) in enumerate(rows)
     ]
 
 

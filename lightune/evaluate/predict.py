@@ -41,6 +41,8 @@ def predict_logits(
 ) -> Tensor:
     """Return what `task.decode` reads, `[examples, …]` in float32 on the CPU.
 
+    Where there are logits for each token, shorter examples are filled up with zeros.
+
     Args:
         model: on `device` already.
         pad_id: token that fills shorter rows.
@@ -75,8 +77,10 @@ def predict_logits(
             batch.targets = None if batch.targets is None else batch.targets.to(device)
             logits = task.logits(task.forward(model, batch, state), batch).cpu()
             if result is None:
-                result = torch.empty(len(examples), *logits.shape[1:], dtype=logits.dtype)
-            result[rows] = logits
+                result = torch.zeros(len(examples), *logits.shape[1:], dtype=logits.dtype)
+            # logits of each token are as wide as their batch, and the first batch is the longest
+            where: tuple[Any, ...] = (rows, *(slice(0, size) for size in logits.shape[1:]))
+            result[where] = logits
             done += len(rows)
             if on_batch:
                 on_batch(done, len(examples))

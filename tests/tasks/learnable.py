@@ -46,6 +46,17 @@ LEARNABLE: dict[str, Learnable] = {
         [{"text": f"the film is {w}", "score": 100.0 + 10 * i} for i, w in enumerate(WORDS)],
         {"pearson": 0.98, "r2": 0.95},
     ),
+    "question_answering": Learnable(
+        [
+            {
+                "question": ("first?", "last?")[i % 2],
+                "context": f"the {w} film is {WORDS[i - 1]}",
+                "answers": [(w, WORDS[i - 1])[i % 2]],
+            }
+            for i, w in enumerate(WORDS)
+        ],
+        {"exact_match": 1.0, "f1": 1.0},
+    ),
     "instruct": Learnable(
         [{"prompt": pair["source"], "completion": pair["target"]} for pair in PAIRS],
         {"exact_match": 1.0, "rouge_l": 1.0},
