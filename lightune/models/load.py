@@ -33,6 +33,7 @@ from lightune.models.tokenizer import (
     complete_segments,
     load_tokenizer,
     longest,
+    not_normalised,
 )
 from lightune.nn.surgery import block_paths
 from lightune.types import HeadSpec
@@ -128,6 +129,7 @@ def load(
     if new_modules:
         notes.append(f"new, random under seed {seed}, to be trained: {', '.join(new_modules)}")
     notes += _notes_of_tensors(model, info)
+    notes += not_normalised(tokenizer)
     notes += complete_pad(tokenizer, model.config)
     notes += complete_segments(tokenizer, model.config)
     check_fit(tokenizer, model)

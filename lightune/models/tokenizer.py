@@ -6,6 +6,8 @@ Invariants: every id the tokenizer can give has a row in the embeddings; `pad_to
 Not here:   turning records into token ids (`tasks/`).
 """
 
+import warnings
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -46,7 +48,8 @@ def load_tokenizer(folder: Path, config: PreTrainedConfig) -> Any:
             mend="copy tokenizer.json and tokenizer_config.json beside the weights",
         )
     try:
-        with quiet():
+        with quiet(), warnings.catch_warnings():
+            warnings.filterwarnings("ignore", message=".*sacremoses")  # `not_normalised` says it
             if _is_complete(folder):
                 return PreTrainedTokenizerFast.from_pretrained(folder, local_files_only=True)
             return AutoTokenizer.from_pretrained(
@@ -65,6 +68,13 @@ def load_tokenizer(folder: Path, config: PreTrainedConfig) -> Any:
             found=f"{type(error).__name__}: {error}"[:300],
             mend="fetch the model again, or copy the tokenizer files of the model it came from",
         ) from None
+
+
+def not_normalised(tokenizer: Any) -> list[str]:
+    """Return a note where a tokenizer cannot do all that it did when its model was trained."""
+    if hasattr(tokenizer, "punc_normalizer") and find_spec("sacremoses") is None:
+        return ["punctuation is read as it stands: `pip install sacremoses` evens it out"]
+    return []
 
 
 def _is_complete(folder: Path) -> bool:
