@@ -40,9 +40,6 @@ def left(tiny, tmp_path_factory):
     shutil.rmtree(killed / "adapter")
     (killed / ".prefix-x").mkdir()
     (killed / ".eval.json.1.part").write_text("{")
-    small_run(home / "once", tiny("bert"), **options | {"save_steps": 4})
-    shutil.copytree(home / "once" / "checkpoints", killed / "checkpoints", dirs_exist_ok=True)
-    shutil.rmtree(killed / "checkpoints" / "step-000000002", ignore_errors=True)
     return home
 
 
@@ -74,9 +71,7 @@ def test_it_goes_on_to_the_same_adapter(left, killed):
     assert any(note.startswith("goes on after step 4 ") for note in notes)
     assert run.metrics == whole.metrics
     assert lines(killed / "predictions.jsonl") == lines(whole.folder / "predictions.jsonl")
-    assert (killed / "recipe.yaml").read_text() == (
-        (left / "whole" / "recipe.yaml").read_text().replace("save_steps: 2", "save_steps: 2")
-    )
+    assert (killed / "recipe.yaml").read_text() == (left / "whole" / "recipe.yaml").read_text()
     steps = [(row["step"], row["loss"]) for row in lines(killed / "metrics.jsonl")]
     assert steps == [
         (row["step"], row["loss"]) for row in lines(left / "whole" / "metrics.jsonl")

@@ -2,10 +2,11 @@
 
     python tests/proof/kills.py --kills 100
 
-Each case (method x number format) is trained once undisturbed. Then a run is begun and killed
-after a random time; it is resumed and killed again, until `--kills` are spent; each run is brought
-to its end and its adapter compared, byte for byte, with that of the undisturbed one. Children are
-forked from this process, which has imported everything, so that a kill costs no import.
+Each case (method x number format) is trained once undisturbed, without saving. Then a run that
+saves after every step is begun and killed after a random time, counted from shortly before its
+first step; it is resumed and killed again, until `--kills` are spent; each run is brought to its
+end and its adapter compared, byte for byte, with that of the undisturbed one. Children are forked
+from this process, which has imported everything, so that a kill costs no import.
 
 Prints one JSON object: kills, how many fell before the first checkpoint, lost runs, unequal ones.
 """
@@ -39,13 +40,21 @@ METHODS: tuple[Any, ...] = (
     {"name": "prompt_tuning", "tokens": 4},
 )
 FORMATS = ("fp32", "bf16")
-STEPS = 12
+STEPS = 30
 PER_RUN = 4
 """Kills that one run suffers at most before it may end."""
 
 
-def in_child(work: Callable[[], Any], log: Path, killed_after: float | None = None) -> int | None:
-    """Return the exit status of `work` done in a forked child; None where it was killed."""
+def in_child(
+    work: Callable[[], Any], log: Path, out: Path, killed_after: float | None = None
+) -> int | None:
+    """Return the exit status of `work` done in a forked child; None where it was killed.
+
+    Args:
+        out: the run's folder.
+        killed_after: seconds after the training's files are there, shortly before its first step.
+    """
+    before = begun_at(out)
     child = os.fork()
     if child == 0:
         status = 1
@@ -61,10 +70,23 @@ def in_child(work: Callable[[], Any], log: Path, killed_after: float | None = No
         finally:
             os._exit(status)
     if killed_after is not None:
+        ended = 0
+        while begun_at(out) == before and not ended:
+            time.sleep(0.005)
+            ended, code = os.waitpid(child, os.WNOHANG)
         time.sleep(killed_after)
-        os.kill(child, signal.SIGKILL)
-    _, code = os.waitpid(child, 0)
+        if not ended:
+            os.kill(child, signal.SIGKILL)
+            _, code = os.waitpid(child, 0)
+    else:
+        _, code = os.waitpid(child, 0)
     return None if os.WIFSIGNALED(code) else os.WEXITSTATUS(code)
+
+
+def begun_at(out: Path) -> float:
+    """Return when the last training in `out` wrote its files; 0 where none did."""
+    file = out / "environment.json"
+    return file.stat().st_mtime if file.exists() else 0.0
 
 
 def prove(kills: int, seed: int, place: Path) -> dict[str, Any]:
@@ -79,7 +101,7 @@ def prove(kills: int, seed: int, place: Path) -> dict[str, Any]:
         "kills": 0, "runs": 0, "before_the_run": 0, "before_a_checkpoint": 0, "after_its_end": 0,
         "while_saving": 0, "lost": 0, "unequal": 0, "cases": len(cases), "failures": [],
     }  # fmt: skip
-    undisturbed: dict[int, tuple[dict[str, bytes], float]] = {}
+    undisturbed: dict[int, tuple[dict[str, bytes], float]] = {}  # the adapter, and its seconds
     while found["kills"] < kills:
         number = found["runs"] % len(cases)
         method, dtype = cases[number]
@@ -87,11 +109,11 @@ def prove(kills: int, seed: int, place: Path) -> dict[str, Any]:
             model, method, data=data, max_steps=STEPS, save_steps=1, precision=dtype, seal=False
         )
         if number not in undisturbed:
-            out, begun = place / f"undisturbed-{number}", time.monotonic()
+            out = place / f"undisturbed-{number}"
             plain = given | {"train": given["train"] | {"save_steps": None}}
-            status = in_child(lambda p=plain, o=out: fresh(p, o), log)
+            status = in_child(lambda p=plain, o=out: fresh(p, o), log, out)
             assert status == 0, log.read_text()
-            undisturbed[number] = files(out / "adapter"), time.monotonic() - begun
+            undisturbed[number] = files(out / "adapter"), time.time() - begun_at(out)
         expected, seconds = undisturbed[number]
         out, found["runs"] = place / f"run-{found['runs']}", found["runs"] + 1
         for attempt in range(PER_RUN + 1):
@@ -99,8 +121,8 @@ def prove(kills: int, seed: int, place: Path) -> dict[str, Any]:
             if out.exists() and not (out / "recipe.yaml").exists():
                 shutil.rmtree(out)  # nothing was there yet
             work = (lambda g=given, o=out: fresh(g, o)) if not out.exists() else lambda o=out: on(o)
-            after = chance.uniform(0, 1.2 * seconds) if may_kill else None
-            status = in_child(work, log, after)
+            after = chance.uniform(0, 1.5 * seconds) if may_kill else None
+            status = in_child(work, log, out, after)
             if status is None:
                 found["kills"] += 1
                 count_moment(found, out)
