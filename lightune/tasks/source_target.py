@@ -302,7 +302,7 @@ def targets_of(record: Record) -> list[str]:
     Raises:
         DataError: the cell holds something else, or a list with an empty text.
     """
-    value = record.values.get("target")
+    value: Any = record.values.get("target")
     if hasattr(value, "tolist"):  # an array, as Parquet files give
         value = value.tolist()
     if value is None or (isinstance(value, float) and value != value):
