@@ -188,7 +188,8 @@ def find_linears(model: nn.Module, targets: list[str] | str) -> dict[str, nn.Mod
         model: any Transformers model.
         targets: last names (`query`) or ends of paths (`attention.self.query`), or `all-linear`
             for every linear layer of the blocks and of a pooler behind them: not the embeddings,
-            not the head, nor what is trained whole already.
+            not the head, nor what is trained whole already. A layer inside a wrapper has the
+            wrapper's name.
 
     Raises:
         TargetError: a target matches nothing. A typo must not train fewer layers in silence.
@@ -198,9 +199,10 @@ def find_linears(model: nn.Module, targets: list[str] | str) -> dict[str, nn.Mod
         return _all_linear(model, every)
     wanted = [targets] if isinstance(targets, str) else list(targets)
     chosen: dict[str, nn.Module] = {}
-    names = sorted({path.rpartition(".")[2] for path in every})
+    known = {path: _unwrapped(model, path) for path in every}
+    names = sorted({path.rpartition(".")[2] for path in known.values()})
     for target in wanted:
-        hits = {p: m for p, m in every.items() if p == target or p.endswith(f".{target}")}
+        hits = {p: m for p, m in every.items() if f".{known[p]}".endswith(f".{target}")}
         if not hits:
             near = nearest(target, names)
             raise TargetError(
@@ -212,6 +214,14 @@ def find_linears(model: nn.Module, targets: list[str] | str) -> dict[str, nn.Mod
             )
         chosen.update(hits)
     return {path: m for path, m in every.items() if path in chosen}
+
+
+def _unwrapped(model: nn.Module, path: str) -> str:
+    """Return the path that a layer has in the plain model."""
+    outside, _, last = path.rpartition(".")
+    if last == "base" and isinstance(model.get_submodule(outside), Wrapper):
+        return _unwrapped(model, outside)
+    return path
 
 
 def head_path(model: Any) -> str | None:

@@ -1,7 +1,6 @@
 """Silent failures of the field: each is first shown in PEFT, then refused or done right here.
 
-Every refusal must name the mend. That several adapters share a batch (PEFT serves it, and refuses
-to train it) is no failure, so it has no line here.
+Every refusal must name the mend.
 """
 
 import copy
@@ -24,6 +23,7 @@ from lightune.adapters.save import save_adapter
 from lightune.errors import AdapterError, MethodError, ModelError, RunError, TargetError
 from lightune.methods.base import methods
 from lightune.methods.beside import modules_beside, train_new_modules
+from lightune.methods.combined import Combined
 from lightune.methods.lora import LoRA
 from lightune.models.hashing import base_hash
 from lightune.models.tiny import build
@@ -242,6 +242,31 @@ def test_11_new_tokens_without_trained_or_saved_embeddings(tmp_path):
     saved(tmp_path / "a", llama())
     with pytest.raises(AdapterError, match="another base model"):
         load_adapter(tmp_path / "a", grown, base_hash(grown))
+
+
+def test_12_and_13_of_two_adapters_on_the_same_layers_one_is_trained():
+    """PEFT serves a batch whose rows name their adapters, refuses to train it, and without names
+    trains one of the two."""
+    adapted, _ = in_peft(llama(), target_modules=["q_proj"])
+    with warnings.catch_warnings(record=True) as said:
+        warnings.simplefilter("always")
+        adapted.add_adapter("second", peft.LoraConfig(target_modules=["q_proj"]))
+    adapted.train()
+    with pytest.raises(ValueError, match="adapter_names"):
+        adapted(IDS, adapter_names=["second"])
+    adapted(IDS).logits.square().sum().backward()
+    reached = {name for name, p in adapted.named_parameters() if p.grad is not None}
+    assert any(".default." in name for name in reached)
+    assert not any(".second." in name for name in reached)
+    assert not [w for w in said if issubclass(w.category, UserWarning)]
+
+    both = [{"name": "lora", "targets": ["q_proj"]}, {"name": "lora_plus", "targets": ["q_proj"]}]
+    model = llama()
+    with pytest.raises(MethodError, match="cannot both change the same layers") as error:
+        Combined(methods=both).attach(model)
+    assert "q_proj" in error.value.found
+    assert "different `targets`" in error.value.mend
+    assert not any(p.requires_grad for p in model.parameters())
 
 
 def test_14_no_label_at_all_gives_a_loss_that_is_no_number():

@@ -113,6 +113,16 @@ def test_a_collision_is_refused_and_leaves_no_trace(name, first, second):
     assert not any(p.requires_grad for p in model.parameters())
 
 
+def test_targets_name_layers_that_an_earlier_method_wraps():
+    """Else `dense` would mean fewer layers behind a bottleneck, and nobody would be told."""
+    lora = {"name": "lora", "targets": ["dense"]}
+    alone = LoRA(targets=["dense"]).attach(KINDS["bert"].build())
+    part = combined("bottleneck", lora).attach(KINDS["bert"].build())
+    found = {path.replace(".base.", ".") for path in part.parts[1].trainable}
+    assert found == alone.trainable.keys()
+    assert any(".base." in path for path in part.parts[1].trainable)
+
+
 def test_each_keeps_its_own_rate():
     model = KINDS["bert"].build()
     method = combined("prompt_tuning", "lora")
