@@ -199,7 +199,8 @@ class LightuneClassifier(ClassifierMixin, BaseEstimator):
             "model": str(self.model),
             "method": {"name": self.method} | dict(self.method_settings or {}),
             "data": {"train": rows, "test": 0, "validation": 0},
-            "train": {"seed": int(seed), "evaluation": evaluation}
+            # one fit of many, often in a folder that goes: a proof would cost more than it
+            "train": {"seed": int(seed), "evaluation": evaluation, "seal": False}
             | {key: value for key, value in given.items() if value is not None}
             | settings,
         }
