@@ -46,6 +46,15 @@ def test_beams_are_those_of_transformers(family, head):
     assert set(theirs[len(mine) :]) <= {tokenizer.pad_token_id}
 
 
+def test_the_length_penalty_decides_between_short_and_long():
+    model, _ = FAMILIES["llama"](LM)
+    short, long = (
+        write(model, inputs([5, 9, 11]), Generation(6, (7,), beams=4, length_penalty=p), 0)[0]
+        for p in (-8.0, 8.0)
+    )
+    assert len(short) < len(long)
+
+
 def test_an_encoders_batch_gives_what_each_prompt_gives_alone():
     model, tokenizer = ENCODER_DECODERS["bart"](SEQ2SEQ)
     model.generation_config.decoder_start_token_id = model.config.decoder_start_token_id
