@@ -79,3 +79,16 @@ def test_what_init_writes_trains(tiny, tmp_path, monkeypatch, capsys):
     )
     assert status == 0, capsys.readouterr().err
     assert Run.open("run").summary()["records"] == 8
+
+
+@pytest.mark.parametrize(
+    ("name", "metric"), [("similarity.yaml", "rmse"), ("questions.yaml", "f1")]
+)
+def test_a_recipe_of_another_task_trains(tiny, tmp_path, monkeypatch, capsys, name, metric):
+    monkeypatch.chdir(ROOT)
+    changes = [f"model={tiny('bert')}", "train.max_steps=1", "train.precision=fp32"]
+    changes += ["train.engine.threads=1", "train.max_length=128"]
+    words = ["train", str(ROOT / "recipes" / name), "--out", str(tmp_path / "run")]
+    status = main([*words, *(word for change in changes for word in ("-s", change))])
+    assert status == 0, capsys.readouterr().err
+    assert metric in Run.open(tmp_path / "run").metrics
