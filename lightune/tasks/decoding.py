@@ -1,9 +1,10 @@
 """How answers are written: settings that every task that writes has, kept with its adapter."""
 
-from typing import Annotated
+from typing import Annotated, Any
 
 from pydantic import (
     AfterValidator,
+    BeforeValidator,
     Field,
     NonNegativeFloat,
     NonNegativeInt,
@@ -70,3 +71,11 @@ class Decoding(Settings):
             top_p=self.top_p,
             seed=self.seed,
         )
+
+
+def _empty_is_default(value: Any) -> Any:
+    return Decoding() if value is None else value
+
+
+HowWritten = Annotated[Decoding, BeforeValidator(_empty_is_default)]
+"""The type of a task's `decoding`: a section with nothing in it stands for its defaults."""

@@ -19,7 +19,7 @@ from collections.abc import Sequence
 from typing import Annotated, Any, ClassVar, Literal
 
 import numpy as np
-from pydantic import AfterValidator, Field, PositiveInt
+from pydantic import AfterValidator, PositiveInt
 
 from lightune.errors import DataError
 from lightune.metrics.intervals import Weights
@@ -28,7 +28,7 @@ from lightune.nn import losses
 from lightune.tasks import base, chat_template
 from lightune.tasks.base import Resampling, Scores, Task
 from lightune.tasks.chat import Turn, has_turns, turns_of
-from lightune.tasks.decoding import Decoding
+from lightune.tasks.decoding import Decoding, HowWritten
 from lightune.tasks.written import Written, losses_of, mean_of, of_loss
 from lightune.types import Example, Generation, HeadSpec, Prediction, Purpose, Record
 
@@ -96,7 +96,7 @@ class Instruct(Written, Task):
     expression, whose first group counts; or `number` for the result of a calculation (GSM8K)."""
     max_new_tokens: PositiveInt = 256
     """An answer is cut here if it does not end before."""
-    decoding: Decoding = Field(default_factory=Decoding)
+    decoding: HowWritten = Decoding()
     """How an answer is written."""
     generate: Literal["test", "always", "never"] = "test"
     """When answers are written to be scored: for the test records, for validation while training

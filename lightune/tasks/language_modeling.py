@@ -17,14 +17,14 @@ from collections.abc import Sequence
 from typing import Any, ClassVar
 
 import numpy as np
-from pydantic import Field, PositiveInt
+from pydantic import PositiveInt
 
 from lightune.errors import ConfigError, DataError, ModelError
 from lightune.metrics.intervals import Weights
 from lightune.nn import losses
 from lightune.tasks import base
 from lightune.tasks.base import Resampling, Scores, Task
-from lightune.tasks.decoding import Decoding
+from lightune.tasks.decoding import Decoding, HowWritten
 from lightune.tasks.written import Written, losses_of, of_loss
 from lightune.types import Example, Generation, HeadSpec, Prediction, Purpose, Record
 
@@ -48,7 +48,7 @@ class LanguageModeling(Written, Task):
     """Tokens of a long document that each window reads again from the one before."""
     max_new_tokens: PositiveInt = 128
     """When predicting, a text goes on for so many tokens if it does not end before."""
-    decoding: Decoding = Field(default_factory=Decoding)
+    decoding: HowWritten = Decoding()
     """How it goes on."""
 
     def learn(self, records: Sequence[Record]) -> dict[str, Any]:

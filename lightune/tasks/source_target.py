@@ -18,7 +18,7 @@ from functools import partial
 from typing import Any, ClassVar, Literal
 
 import numpy as np
-from pydantic import Field, PositiveInt
+from pydantic import PositiveInt
 from torch import Tensor, nn
 
 from lightune.errors import DataError, ModelError
@@ -30,7 +30,7 @@ from lightune.settings import Settings
 from lightune.tasks import chat_template
 from lightune.tasks.base import Resampling, Scores
 from lightune.tasks.chat import Turn
-from lightune.tasks.decoding import Decoding
+from lightune.tasks.decoding import Decoding, HowWritten
 from lightune.tasks.written import Written, losses_of, mean_of, of_loss
 from lightune.types import (
     Batch,
@@ -68,7 +68,7 @@ class SourceTarget(Written, Settings):
     """What stands before every source, such as `Translate into French: `."""
     max_new_tokens: PositiveInt = 128
     """What is written is cut here if it does not end before."""
-    decoding: Decoding = Field(default_factory=Decoding)
+    decoding: HowWritten = Decoding()
     """How it is written."""
     split: Split = "auto"
     """How BLEU splits texts into words, by sacreBLEU's names; auto takes `zh` for Chinese, `char`
