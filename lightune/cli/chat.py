@@ -8,7 +8,7 @@ from typing import Annotated, Any
 import typer
 
 from lightune.cli.opened import RunFolder
-from lightune.cli.output import output
+from lightune.cli.output import AsJson, output
 
 NEW, QUIT = "/new", "/quit"
 
@@ -24,11 +24,12 @@ def chat(
         int | None, typer.Option(min=1, metavar="N", help="Cut answers here.")
     ] = None,
     seed: Annotated[int | None, typer.Option(min=0, metavar="N", help="Of the draws.")] = None,
+    as_json: AsJson = False,
 ) -> None:
     """Talk to a run that writes; one line is one turn.
 
     /new forgets what was said, /quit or the end of the input ends. What is not said here is as
-    the run was trained with (`task.decoding`).
+    the run was trained with (`task.decoding`). With --json all turns are printed at the end.
 
     \b
     Example:
@@ -43,23 +44,32 @@ def chat(
     changes: dict[str, Any] = {name: value for name, value in given.items() if value is not None}
     if temperature == 0:
         changes |= {"top_k": 0, "top_p": 1.0}
-    with output(False) as out:
+    said: list[dict[str, str]] = []
+    with output(as_json) as out:
         talk = Conversation(Run.open(run, note=out.note), system, **changes)
         asks = sys.stdin.isatty()
         if asks:
             out.note(f"{NEW} forgets what was said, {QUIT} ends")
-    while (line := _line(asks)) is not None and line.strip() != QUIT:
-        if line.strip() == NEW:
-            talk.forget()
-        elif line.strip():
-            talk.say(line.strip(), on_text=lambda piece: print(piece, end="", flush=True))
-            print(flush=True)
-            if talk.forgotten:
-                print(
-                    f"{talk.forgotten} turns were left out: the conversation is longer than the "
-                    "model reads",
-                    file=sys.stderr,
-                )
+        while (line := _line(asks)) is not None and line.strip() != QUIT:
+            if line.strip() == NEW:
+                talk.forget()
+            elif line.strip():
+                answer = talk.say(line.strip(), on_text=_show)
+                _show("\n")
+                said += [
+                    {"role": "user", "content": line.strip()},
+                    {"role": "assistant", "content": answer},
+                ]
+                if talk.forgotten:
+                    out.note(
+                        f"{talk.forgotten} turns were left out: the conversation is longer than "
+                        "the model reads"
+                    )
+        out.result({"turns": said})
+
+
+def _show(piece: str) -> None:
+    print(piece, end="", flush=True)
 
 
 def _line(asks: bool) -> str | None:

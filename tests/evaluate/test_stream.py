@@ -58,6 +58,7 @@ def test_the_length_penalty_decides_between_short_and_long():
 def test_an_encoders_batch_gives_what_each_prompt_gives_alone():
     model, tokenizer = ENCODER_DECODERS["bart"](SEQ2SEQ)
     model.generation_config.decoder_start_token_id = model.config.decoder_start_token_id
+    model.model.encoder.embed_positions.weight.mul_(100)  # a shifted text becomes another one
     examples = [Example(i, {"input_ids": []}, prompt=[7 + i] * (i + 2) + [2]) for i in range(4)]
     how = Generation(5, STOP)
     pad = tokenizer.pad_token_id
@@ -154,6 +155,12 @@ def test_chat_reads_lines_and_answers(talker, lightune_main, monkeypatch, capsys
     expected = Conversation(talker, max_new_tokens=4).say("what is 1?")
     assert out[0].strip() == expected
     assert len(out) == 3
+    monkeypatch.setattr("sys.stdin", io.StringIO("what is 1?\n"))
+    words = ["chat", str(talker.folder), "--max-new-tokens", "4", "--json"]
+    assert lightune_main(words) == 0
+    [question, answer] = json.loads(capsys.readouterr().out)["turns"]
+    assert question == {"role": "user", "content": "what is 1?"}
+    assert answer["content"] == expected
 
 
 def test_a_run_that_does_not_write_cannot_talk(tiny, tmp_path):
