@@ -92,7 +92,9 @@ class Progress:
     def _speed(self) -> str:
         if "loss" not in self._values:
             return ""
-        return f"loss {self._values['loss']:.4f}  {self._values['examples_per_s']:.0f} examples/s"
+        speed = self._values["examples_per_s"]
+        shown = f"{speed:.0f}" if speed >= 10 else f"{speed:.2g}"  # long texts: 0.3, not 0
+        return f"loss {self._values['loss']:.4f}  {shown} examples/s"
 
     def _left(self, now: float, step: int) -> str:
         begun, first = self._first or (now, step)

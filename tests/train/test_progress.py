@@ -37,6 +37,15 @@ def test_lines_every_ten_seconds_and_at_evaluations(monkeypatch, capsys):
     assert capsys.readouterr().out == ""
 
 
+def test_slow_trainings_show_their_speed():
+    slow = STEP | {"examples_per_s": 0.31}
+    stream = Terminal()
+    with Progress(20, "auto", stream) as shown:
+        shown.step(5)
+        shown.log(slow)
+    assert "0.31 examples/s" in stream.getvalue()
+
+
 def test_silence(capsys):
     assert show(io.StringIO(), look="silent") == ""
     captured = capsys.readouterr()
