@@ -44,7 +44,9 @@ resumed, and killed again.
 | | |
 |---|---|
 | kills | {kills} |
-| of these before the first checkpoint was whole | {before_a_checkpoint} |
+| of these before the run's folder was there (it was begun again) | {before_the_run} |
+| before the first checkpoint was whole | {before_a_checkpoint} |
+| between two checkpoints | {between} |
 | while a checkpoint was being written | {while_saving} |
 | after the run had ended | {after_its_end} |
 | runs | {runs} |
@@ -52,7 +54,8 @@ resumed, and killed again.
 | adapters that differ in any byte from those of the undisturbed training, which never saved | \
 {unequal} |
 
-None of {kills} lost means at most {bound:.1%} for each kill, with 95 % confidence.
+None lost of the {inside} that fell into a run means at most {bound:.0%} for each, with 95 %
+confidence.
 
 ## Damage is seen
 
@@ -95,9 +98,20 @@ def page(kills: dict[str, Any], damage: dict[str, Any], seal: dict[str, Any]) ->
         for thing, found in damage.items()
         for pairs in [[found["flips"], found["truncations"], found["deletions"]]]
     ]
-    bound = 1 - 0.05 ** (1 / kills["kills"])  # nothing lost in n trials: (1 - p)^n = 5 %
+    inside = kills["kills"] - kills["before_the_run"]
+    bound = 1 - 0.05 ** (1 / inside)  # nothing lost in n trials: (1 - p)^n = 5 %
     share = seal["cpu_seconds"] / 120
-    numbers = {**kills, **seal, "bound": bound, "share": share, "damage": "\n".join(rows)}
+    moments = ("before_the_run", "before_a_checkpoint", "while_saving", "after_its_end")
+    between = kills["kills"] - sum(kills[moment] for moment in moments)
+    numbers = {
+        **kills,
+        **seal,
+        "between": between,
+        "inside": inside,
+        "bound": bound,
+        "share": share,
+        "damage": "\n".join(rows),
+    }
     return TEXT.format(**numbers)
 
 
