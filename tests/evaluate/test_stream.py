@@ -55,15 +55,19 @@ def test_the_length_penalty_decides_between_short_and_long():
     assert len(short) < len(long)
 
 
-def test_an_encoders_batch_gives_what_each_prompt_gives_alone():
-    model, tokenizer = ENCODER_DECODERS["bart"](SEQ2SEQ)
-    model.generation_config.decoder_start_token_id = model.config.decoder_start_token_id
-    model.model.encoder.embed_positions.weight.mul_(100)  # a shifted text becomes another one
-    examples = [Example(i, {"input_ids": []}, prompt=[7 + i] * (i + 2) + [2]) for i in range(4)]
-    how = Generation(5, STOP)
-    pad = tokenizer.pad_token_id
-    together = generate(model, examples, how, pad_id=pad)
-    assert together == [generate(model, [e], how, pad_id=pad)[0] for e in examples]
+@pytest.mark.parametrize(("family", "head"), [("llama", LM), ("bart", SEQ2SEQ)])
+def test_an_encoder_is_padded_as_in_training_and_a_decoder_on_the_left(family, head, monkeypatch):
+    model, _ = (ENCODER_DECODERS if head is SEQ2SEQ else FAMILIES)[family](head)
+    seen = []
+
+    def recorded(model, inputs, *rest):
+        seen.append(inputs["attention_mask"].tolist())
+        return [[2]] * len(inputs["input_ids"])
+
+    monkeypatch.setattr("lightune.evaluate.generate.write", recorded)
+    examples = [Example(i, {"input_ids": []}, prompt=[7] * n) for i, n in enumerate((1, 3))]
+    generate(model, examples, Generation(5, STOP), pad_id=0)
+    assert seen == [[[1, 1, 1], [1, 0, 0] if head is SEQ2SEQ else [0, 0, 1]]]
 
 
 def test_draws_follow_from_the_seed_and_leave_no_trace():
