@@ -41,8 +41,8 @@ def test_slow_trainings_show_their_speed():
     slow = STEP | {"examples_per_s": 0.31}
     stream = Terminal()
     with Progress(20, "auto", stream) as shown:
-        shown.step(5)
         shown.log(slow)
+        shown.step(6)
     assert "0.31 examples/s" in stream.getvalue()
 
 
