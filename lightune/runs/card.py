@@ -90,9 +90,7 @@ class _Card:
         values = {
             "base_model": self.hub_id,
             "library_name": library,
-            "license": str(
-                self.base.get("licence") or ""
-            ).lower(),  # the hub's list is in lower case
+            "license": str(self.base.get("licence") or "").lower(),  # as in the hub's list
             "pipeline_tag": PIPELINE_TAGS.get(self.task),
             "tags": [word for word in ("lightune", self.method, self.task) if word],
             "metrics": list(metrics),
