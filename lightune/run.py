@@ -168,7 +168,7 @@ class Run:
         if isinstance(data, Sequence) and all(isinstance(item, Record) for item in data):
             return list(data)
         if isinstance(data, Sequence) and all(isinstance(item, str | tuple) for item in data):
-            names = self._text_fields()
+            names = self.text_fields()
             return [_record(item, number, names) for number, item in enumerate(data, start=1)]
         return self._read(data, "predict", columns)
 
@@ -183,7 +183,7 @@ class Run:
             for i in range(len(table))
         ]
 
-    def _text_fields(self) -> list[str]:
+    def text_fields(self) -> list[str]:
         """Return the text fields that the model, trained as it was, reads."""
         task = self.recipe.task
         more = task.needed_after(self.predictor.state)

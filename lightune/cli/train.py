@@ -150,6 +150,7 @@ def _train(
 
     run = train_run(source, out=folder, resume=resume, overrides=changes, note=out.note)
     summary = run.summary()
+    texts = '--text "…" --text-pair "…"' if len(run.text_fields()) > 1 else '--text "…"'
     share = summary["trainable_parameters"] / summary["total_parameters"]
     out.result(summary)
     if summary["metrics"]:
@@ -164,7 +165,7 @@ def _train(
         f"trained {summary['trainable_parameters']:,} of {summary['total_parameters']:,} weights "
         f"({share:.2%}) in {summary['seconds']:.0f} s",
         f"run: {short(run.folder)}",
-        f'next: lightune predict {short(run.folder)} --text "…"',
+        f"next: lightune predict {short(run.folder)} {texts}",
     )
     return run
 
