@@ -157,8 +157,8 @@ def test_a_merge_that_changes_the_outputs(run, monkeypatch):
 
     def wrong(model, parts):
         state = real(model, parts)
-        name = next(key for part in parts for key in part.deltas)
-        return state | {name: state[name] + torch.randn_like(state[name])}
+        changed = [name for part in parts for name in part.deltas]
+        return state | {name: state[name] + torch.randn_like(state[name]) for name in changed}
 
     monkeypatch.setattr(seal, "merged_state", wrong)
     assert "merged into its base" in refused(run)
