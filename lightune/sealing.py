@@ -58,7 +58,9 @@ def seal_run(
     try:
         rows = [[dict(r.values), r.place.file, r.place.line] for r in records]
         handed.write_text(json.dumps(to_json({"starts": starts, "records": rows})))
-        command = [sys.executable, "-m", "lightune", "verify", str(folder.path), "--seal", "--json"]
+        # -P: a user's statistics.py in the working directory is not taken for Python's own
+        command = [sys.executable, "-P", "-m", "lightune", "verify", str(folder.path)]
+        command += ["--seal", "--json"]
         done = subprocess.run(command, capture_output=True, text=True, check=False)
     except (OSError, TypeError, LightuneError) as error:
         note(f"not sealed: {error}")

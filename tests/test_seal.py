@@ -16,7 +16,7 @@ from lightune.errors import RunError
 from lightune.run import Run
 from lightune.runs.files import write_json, write_jsonl
 from lightune.runs.folder import RunFolder
-from lightune.types import Prediction
+from lightune.types import Generation, Place, Prediction, Record
 
 
 @pytest.fixture(scope="module")
@@ -51,7 +51,7 @@ def sealed(folder) -> dict:
 
 def refused(folder) -> str:
     with pytest.raises(RunError) as caught:
-        seal.verify(folder, lambda text: None)
+        seal.verify(folder, lambda text: None, seal=True)
     return str(caught.value)
 
 
@@ -62,7 +62,8 @@ def test_a_good_run_is_proved_and_proved_again(run):
         f"{len(load_file(run / 'adapter/adapter_model.safetensors'))} of"
     )
     assert "outputs differ by at most" in checks["merged"]
-    assert checks["predictions"] == {"repeated": 8, "of": 8, "differ": 0, "within": 1e-3}
+    repeated = {"repeated": 8, "of": 8, "differ": 0, "within": 1e-3}
+    assert checks["predictions"] == repeated | {"compared": "probabilities, answers"}
     assert "scores equal" in checks["scores"]
     notes: list[str] = []
     again = seal.verify(run, notes.append)
@@ -191,6 +192,83 @@ def test_a_head_that_is_not_in_the_adapter():
 def test_what_counts_as_the_same_prediction(then, now, same):
     row = {"prediction": then[0], "scores": then[1]}
     assert seal.agrees(row, Prediction(0, *now), 1e-3) is same
+
+
+@pytest.mark.parametrize(
+    ("then", "now", "same"), [(2.0, 2.001, True), (2.0, 2.1, False), (None, 2.0, False)]
+)
+def test_the_loss_of_a_record_is_compared(then, now, same):
+    row = {"prediction": None, "loss": then}
+    assert seal.agrees(row, Prediction(0, None, {}, {"loss": now}), 1e-3) is same
+
+
+class Repeated:
+    """Stands for a run whose predictions are repeated."""
+
+    def __init__(self, folder, values, dtype="float32", temperature=None):
+        write_json(folder / "environment.json", {"plan": {"dtype": dtype}})
+        how = None if temperature is None else Generation(4, (), temperature=temperature)
+        found = [Prediction(i, value, {}, {"loss": 2.0}) for i, value in enumerate(values)]
+        self.folder, self.recipe, self.predictor = folder, self, self
+        self.task, self.prepared, self.plan = self, self, self
+        self.dtype, self.tokenizer, self.state = "float32", None, {}
+        self.generation = lambda tokenizer, state, purpose: how
+        self.encode = lambda records: records
+        self.predict = lambda examples, purpose: found
+
+
+@pytest.mark.parametrize(
+    ("then", "now", "options", "expected"),
+    [
+        ([1.0] * 8, [1.0] * 7 + [1.1], {}, "1 of 8 differ"),
+        (["a"] * 8, ["a"] * 6 + ["b"] * 2, {"temperature": 0.0}, (2, "losses, answers")),
+        (["a"] * 8, ["a"] * 5 + ["b"] * 3, {"temperature": 0.0}, "3 of 8 differ"),
+        (["a"] * 8, ["b"] * 8, {"temperature": 0.7}, (0, "losses; not the texts, which are drawn")),
+        (["a"] * 8, ["b"] * 8, {"temperature": 0.0, "dtype": "bfloat16"},
+         (0, "losses; not the texts, written in bfloat16, float32")),
+        ([1.0] * 8, [1.0] * 7 + [1.01], {"dtype": "bfloat16"}, (0, "losses, answers")),
+    ],
+)  # fmt: skip
+def test_how_many_predictions_may_differ(tmp_path, then, now, options, expected):
+    rows = [{"prediction": value, "loss": 2.0} for value in then]
+    records = [Record({}, Place("x", line)) for line in range(8)]
+    run = Repeated(tmp_path, now, **options)
+    if isinstance(expected, str):
+        with pytest.raises(RunError, match=expected):
+            seal._predictions(run, records, rows)
+        return
+    found = seal._predictions(run, records, rows)
+    assert (found["differ"], found["compared"]) == expected
+    rows[3]["loss"] = 2.5
+    with pytest.raises(RunError, match="1 of 8 differ"):
+        seal._predictions(run, records, rows)
+
+
+def test_records_that_cannot_be_had_are_told_and_leave_a_run_unsealed():
+    class Moved:
+        metrics = {"accuracy": {}}
+
+        def test_records(self):
+            raise RunError("the data changed")
+
+    notes, checks = [], {}
+    assert seal._records(Moved(), checks, notes.append) == []
+    assert notes == ["the predictions were not repeated: the data changed"]
+    with pytest.raises(RunError, match="the data changed"):
+        seal._records(Moved(), checks, None)
+
+
+def test_what_a_stranger_hands_over_is_not_believed(run):
+    (run / sealing.INPUT).write_text(json.dumps({"starts": {}, "records": []}))
+    found = seal.verify(run, lambda text: None)
+    assert found["checks"]["predictions"]["repeated"] == 8
+
+
+def test_an_encoder_decoder_that_classifies_is_proved(tiny, tmp_path):
+    data = str(write_csv(tmp_path / "rows.csv", rows()))
+    run = small_run(tmp_path / "run", tiny("bart"), data=data)
+    checks = seal.verify(run.folder, lambda text: None)["checks"]
+    assert "outputs differ by at most" in checks["merged"]
 
 
 def test_training_seals_in_a_new_process_and_verify_tells(tiny, tmp_path, monkeypatch, capsys):

@@ -39,5 +39,5 @@ def _words(value: object) -> str:
         return str(value)
     return (
         f"{value['repeated']} of {value['of']} repeated, {value['differ']} differ "
-        f"(within {value['within']:g})"
+        f"(within {value['within']:g}): {value['compared']}"
     )

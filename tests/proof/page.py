@@ -35,7 +35,7 @@ needed: the order of the records and dropout's numbers are functions of seed, ep
 SIGINT or SIGTERM: the step is finished, the state saved, the exit status is 75. A second signal
 ends the process at once; what was saved is whole. A damaged checkpoint is renamed to
 `damaged-step-…`, said, and the one before is taken; where none is whole, it is an error. A run has
-one writer at a time.
+one writer at a time, where its file system can lock.
 
 Tried: tiny trainings of {cases} kinds (LoRA, full fine-tuning, bottleneck adapters, prompt tuning,
 each in float32 and bfloat16), saved after every step, killed with SIGKILL at random moments,
@@ -71,11 +71,14 @@ After training a new process loads the adapter from the disk onto the base and c
 file's hash is right; the head is there; every trained tensor has moved from its start; merged into
 the base it gives the same outputs, where the method merges; test records are predicted as
 recorded (all up to 256, else every so-many-th; 8 where texts are written); the scores are those
-of the recorded predictions. Then it writes `seal.json`, with a hash of every file of the run.
-`lightune verify RUN` does it again, ends with 2 and names every file that changed.
+of the recorded predictions. Of texts that are written the loss of each record must be the same;
+the texts themselves are compared only in float32 and where none is drawn, and one in four may
+differ, as one near tie changes a text for good. Then it writes `seal.json`, with a hash of every
+file of the run. `lightune verify RUN` does it again, ends with 2 and names every file that changed.
 
-On another machine probabilities may differ by 0.001 (float32), 0.05 (bfloat16); a label may only
-where the two are as near. A seal is no signature: it shows damage, mix-ups and edits, not forgery.
+On another machine probabilities and losses may differ by 0.001 (float32), 0.05 (bfloat16); a label
+may only where the two are as near. A seal is no signature: it shows damage, mix-ups and edits, not
+forgery.
 
 Cost: {cpu_seconds} seconds of one processor core for `{model}` (imports included; {repeated} of
 {of} test records predicted again), whatever the training took: {share:.0%} of a run of two minutes.
