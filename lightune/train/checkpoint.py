@@ -21,6 +21,7 @@ import hashlib
 import json
 import math
 import os
+import re
 import shutil
 import stat
 from collections.abc import Callable, Mapping
@@ -66,7 +67,9 @@ class Checkpoint:
 
 def folders(parent: Path) -> list[Path]:
     """Return the folders of checkpoints in `parent`, the oldest first."""
-    return sorted(parent.glob("step-*")) if parent.is_dir() else []
+    found = parent.iterdir() if parent.is_dir() else ()
+    named = [folder for folder in found if re.fullmatch(r"step-[0-9]{9,}", folder.name)]
+    return sorted(named, key=lambda folder: int(folder.name[5:]))
 
 
 def write(parent: Path, state: LoopState, facts: Mapping[str, Any]) -> Path:
@@ -145,7 +148,7 @@ def read(folder: Path) -> Checkpoint:
         facts = dict(described["facts"])
     except (KeyError, TypeError, ValueError) as error:
         raise _bad(folder / STATE, f"{type(error).__name__}: {error}") from None
-    if not state.step == manifest["step"] == int(folder.name.rpartition("-")[2]):
+    if state.step != manifest["step"] or folder.name != f"step-{state.step:09d}":
         raise _bad(folder, f"it says step {state.step}")
     return Checkpoint(folder, state, facts)
 
@@ -154,23 +157,28 @@ def latest(parent: Path, note: Callable[[str], None]) -> Checkpoint | None:
     """Return the newest checkpoint that is whole; None where there is none at all.
 
     Args:
-        note: told of each damaged one, which is renamed to `damaged-step-…`.
+        note: told of each damaged one, which is renamed to `damaged-step-…` where an older one is
+            whole.
 
     Raises:
-        RunError: there are some, and all of them are damaged.
+        RunError: there are some, or were some, and none of them is whole; all stay as they are.
     """
-    refused: list[RunError] = []
+    refused: dict[Path, RunError] = {}
     for folder in reversed(folders(parent)):
         try:
-            return read(folder)
+            found = read(folder)
         except RunError as error:
-            refused.append(error)
-            aside = _rename_away(folder, "damaged")
+            refused[folder] = error
+            continue
+        for bad, error in refused.items():
+            aside = _rename_away(bad, "damaged")
             note(f"{error.problem} ({error.found}); set aside as {aside.name}")
-    if refused:
+        return found
+    before = sorted(folder.name for folder in parent.glob("damaged-*"))
+    if refused or before:
         raise RunError(
             f"no checkpoint in {parent} is whole",
-            found="; ".join(f"{error.problem}: {error.found}" for error in refused),
+            found="; ".join([*(f"{e.problem}: {e.found}" for e in refused.values()), *before]),
             mend=f"{AGAIN}, or train anew",
         )
     return None

@@ -46,7 +46,7 @@ class Saver:
         self._last = time.monotonic()
         self._failed = False
         if parent.is_dir():
-            for left in parent.glob(".*"):  # of a process that was killed while it wrote
+            for left in parent.glob(".step-*"):  # of a process that was killed while it wrote
                 shutil.rmtree(left, ignore_errors=True)
 
     def step(self, step: int, state: Callable[..., LoopState]) -> None:
@@ -69,8 +69,8 @@ class Saver:
             if not self._failed:
                 kept = [folder.name for folder in folders(self.parent)][-1:]
                 self.note(
-                    f"no checkpoint at step {state.step}: {error.strerror or error}; training "
-                    f"goes on, the last one is {kept[0] if kept else 'none'}"
+                    f"no checkpoint at step {state.step}: {error.strerror or error}; the last one "
+                    f"is {kept[0] if kept else 'none'}"
                 )
             self._failed, done = True, False
         else:

@@ -135,14 +135,26 @@ def test_a_damaged_one_is_set_aside_and_the_one_before_is_taken(tmp_path):
     assert "set aside as damaged-step-000000006" in notes[0]
     assert sorted(p.name for p in parent.iterdir()) == ["damaged-step-000000006", "step-000000003"]
     shutil.rmtree(parent / "step-000000003" / "")
-    assert checkpoint.latest(parent, notes.append) is None
+    with pytest.raises(RunError, match="is whole"):
+        checkpoint.latest(parent, notes.append)
     assert checkpoint.latest(tmp_path / "nowhere", notes.append) is None
 
 
 def test_where_all_are_damaged_it_is_an_error(tmp_path):
     (written(tmp_path) / "moments.safetensors").unlink()
-    with pytest.raises(RunError, match="is whole"):
-        checkpoint.latest(tmp_path / "checkpoints", lambda text: None)
+    for _ in range(2):
+        with pytest.raises(RunError, match="is whole"):
+            checkpoint.latest(tmp_path / "checkpoints", lambda text: None)
+    assert [p.name for p in (tmp_path / "checkpoints").iterdir()] == ["step-000000007"]
+
+
+def test_a_copy_under_another_name_is_no_checkpoint(tmp_path):
+    folder = written(tmp_path)
+    copy = folder.with_name("step-000000007-old")
+    shutil.copytree(folder, copy)
+    assert checkpoint.folders(folder.parent) == [folder]
+    with pytest.raises(RunError, match="it says step 7"):
+        checkpoint.read(copy)
 
 
 def test_tensors_of_another_training_are_refused(tmp_path):
