@@ -34,13 +34,15 @@ from lightune.resume import (
     cannot_save,
     check_same,
     facts_of,
+    history,
     make_ready,
+    put_back,
     remove_if_empty,
     reopen,
-    resumed,
 )
 from lightune.run import Run, as_json, prediction_row, score
 from lightune.runs.card import write_card
+from lightune.runs.files import disk_errors
 from lightune.runs.folder import RunFolder, check_free
 from lightune.runs.lock import writing
 from lightune.runs.log import MetricsLog, read_log
@@ -114,7 +116,8 @@ def train(
         note(line)
     folder = _make_folder(out, resolved)
     with writing(folder.path, note):
-        folder.checkpoints.mkdir()
+        with disk_errors(folder.checkpoints):
+            folder.checkpoints.mkdir()
         folder.write(folder.recipe, dump(job.recipe))
         folder.write(folder.data_report, job.splits.report)
         folder.write(folder.environment, environment_of(job))
@@ -122,6 +125,7 @@ def train(
         starts = tensor_hashes(job.attachments)
         result = _fit(job, folder, progress, note)
         _finish(job, folder, result, expected, metrics, note)
+        remove_if_empty(folder.checkpoints)  # until now a kill leaves what begins anew
         _seal(job, folder, starts, result, note)
     return Run(folder, job.predictor, note)
 
@@ -137,17 +141,20 @@ def _go_on(
     reset_peak()
     with writing(folder.path, note):
         earlier = reopen(folder, overrides, note)
+        check_installed(earlier.recipe.train.trackers)
         job = assemble(earlier.recipe, note, earlier.plan)
         check_same(earlier, job)
-        make_ready(earlier)
-        folder.write(folder.environment, environment_of(job) | {"resumed": resumed(earlier)})
-        folder.write(folder.recipe, dump(job.recipe))
-        folder.write(folder.data_report, job.splits.report)
         if earlier.checkpoint:
             note(f"goes on after step {earlier.checkpoint.state.step} ({earlier.checkpoint.path})")
         starts = tensor_hashes(job.attachments)
-        result = _fit(job, folder, progress, note, earlier)
+        with put_back(folder):
+            make_ready(earlier)
+            folder.write(folder.environment, environment_of(job) | history(earlier))
+            folder.write(folder.recipe, dump(job.recipe))
+            folder.write(folder.data_report, job.splits.report)
+            result = _fit(job, folder, progress, note, earlier)
         _finish(job, folder, result, None, metrics, note)
+        remove_if_empty(folder.checkpoints)
         _seal(job, folder, starts, result, note)
     return Run(folder, job.predictor, note)
 
@@ -237,7 +244,7 @@ def _fit(
         lambda: facts_of(job, time.perf_counter() - begun),
         note,
     )
-    if unsaved and isinstance(spec.save_steps, int):
+    if unsaved and spec.save_steps is not None:
         note(f"no checkpoints: {unsaved}")
     steps = planned_steps(len(job.examples["train"]), spec)
     places = [record.place for record in job.splits.train]
@@ -277,7 +284,6 @@ def _fit(
         )
     if result.state is not None and not unsaved and saver.save(result.state):
         note(f"saved; it goes on with: lightune train --resume {folder.path}")
-    remove_if_empty(folder.checkpoints)
     return replace(result, seconds=time.perf_counter() - begun)
 
 

@@ -11,9 +11,10 @@ Not here:   the checkpoint's files (`train/checkpoint.py`), the training (`pipel
 from __future__ import annotations
 
 import hashlib
+import os
 import shutil
-from collections.abc import Callable, Mapping, Sequence
-from contextlib import suppress
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -21,14 +22,17 @@ from typing import Any
 from lightune import strict_yaml
 from lightune.assembly import Job
 from lightune.engine.plan import Plan, default_device
-from lightune.errors import ConfigError, RunError
+from lightune.errors import ConfigError, LightuneError, RunError
 from lightune.methods.base import Attachment
 from lightune.recipe import Recipe, dump, load_recipe
 from lightune.runs.environment import environment
 from lightune.runs.files import write_jsonl
 from lightune.runs.folder import RunFolder, free_path
 from lightune.runs.log import read_log
-from lightune.train.checkpoint import Checkpoint, check_fits, latest
+from lightune.runs.sealed import SEAL
+from lightune.sealing import INPUT
+from lightune.train.checkpoint import Checkpoint, check_fits, folders, latest
+from lightune.train.loop import planned_steps
 
 MORE = ("train.epochs", "train.max_steps")
 """May grow."""
@@ -39,6 +43,9 @@ CHANGEABLE = (
     "train.engine.token_cache",
 )
 """What a run may go on with otherwise than it began."""
+
+HALF_WRITTEN = (".prefix-*", ".adapter.*.tmp", ".*.part", INPUT)
+"""Names of what a killed training leaves in its folder; other hidden files are the user's."""
 
 Note = Callable[[str], None]
 
@@ -89,14 +96,14 @@ def reopen(folder: RunFolder, overrides: Sequence[str] | Mapping[str, Any], note
     report = folder.read(folder.data_report) if known else {}
     changes = differences(before, recipe)
     _check_changes(changes)
-    _check_open(folder, changes)
-    if not folder.checkpoints.is_dir():
+    _check_open(folder, before, changes)
+    checkpoint = latest(folder.checkpoints, note) if folder.checkpoints.is_dir() else None
+    if checkpoint is None and (folder.finished or not folder.checkpoints.is_dir()):
         raise RunError(
             f"{folder.path} has no checkpoints to go on from",
-            found=f"no folder {folder.checkpoints}",
-            mend=f"train it anew: lightune train {folder.recipe} --out {free_path(folder.path)}",
+            found=f"none in {folder.checkpoints}",
+            mend=_anew(folder),
         )
-    checkpoint = latest(folder.checkpoints, note)
     if checkpoint is None:
         note(f"{folder.path} was stopped before its first checkpoint: it begins anew")
     else:
@@ -114,8 +121,9 @@ def check_same(earlier: Earlier, job: Job) -> None:
     """Refuse to go on with other records, another base model, or another start.
 
     Raises:
-        RunError: what differs, then and now.
+        RunError: what differs, then and now; or there is nothing left to train.
     """
+    _check_more(earlier, job)
     then, now = earlier.report.get("splits", {}), job.splits.report["splits"]
     for split in sorted(then.keys() | now.keys()) if then else ():
         a, b = (side.get(split, {}).get("sha256") for side in (then, now))
@@ -147,34 +155,55 @@ def check_same(earlier: Earlier, job: Job) -> None:
 def make_ready(earlier: Earlier) -> None:
     """Take away what the run wrote after its checkpoint, and what it left half written."""
     folder, step = earlier.folder, earlier.checkpoint.state.step if earlier.checkpoint else 0
-    for file in (folder.eval, folder.path / "seal.json"):
+    for file in (folder.eval, folder.path / SEAL):
         file.unlink(missing_ok=True)  # first: from now on the run is not finished
-    for left in folder.path.glob(".*"):
+    for left in (path for name in HALF_WRITTEN for path in folder.path.glob(name)):
         if left.is_dir():
             shutil.rmtree(left, ignore_errors=True)
-        elif left.name.endswith(".part"):
+        else:
             left.unlink(missing_ok=True)
     if folder.metrics.is_file():
         rows = read_log(folder.metrics)
         write_jsonl(folder.metrics, [row for row in rows if row.get("step", 0) <= step])
 
 
-def resumed(earlier: Earlier) -> list[dict[str, Any]]:
-    """Return what `environment.json` says of each time the run went on, this time included."""
+@contextmanager
+def put_back(folder: RunFolder) -> Iterator[None]:
+    """Put a finished run's files back where training it on fails; its checkpoints are left."""
+    changed = [folder.recipe, folder.environment, folder.data_report, folder.metrics]
+    changed += [folder.path / SEAL, folder.eval]  # the last: with it the run is finished again
+    kept = {file: file.read_bytes() for file in changed if folder.finished and file.is_file()}
+    try:
+        yield
+    except LightuneError:
+        with suppress(OSError):
+            for file, content in kept.items():
+                part = file.with_name(f".{file.name}.{os.getpid()}.part")
+                part.write_bytes(content)
+                part.replace(file)
+        raise
+
+
+def history(earlier: Earlier) -> dict[str, Any]:
+    """Return what `environment.json` says of how the run began (`began`), and of each time it went
+    on (`resumed`), this time included."""
     here = environment()
     entry = {
         "step": earlier.checkpoint.state.step if earlier.checkpoint else 0,
         "changes": earlier.changes,
         **{key: here[key] for key in ("date", "lightune", "code_sha256", "packages", "cpu")},
     }
-    return [*earlier.environment.get("resumed", []), entry]
+    recorded = {k: v for k, v in earlier.environment.items() if k not in ("began", "resumed")}
+    began = earlier.environment.get("began", recorded)
+    return {
+        **({"began": began} if began else {}),
+        "resumed": [*earlier.environment.get("resumed", []), entry],
+    }
 
 
 def differences(before: Recipe, after: Recipe) -> dict[str, list[Any]]:
     """Return `{key: [then, now]}` of every setting that differs, by dotted key."""
-    a, b = (_flat(strict_yaml.read(dump(recipe), "recipe")) for recipe in (before, after))
-    keys = [*a, *(key for key in b if key not in a)]
-    return {key: [a.get(key), b.get(key)] for key in keys if a.get(key) != b.get(key)}
+    return _different(dump(before), dump(after))
 
 
 def facts_of(job: Job, seconds: float) -> dict[str, Any]:
@@ -205,6 +234,12 @@ def cannot_save(attachments: Sequence[Attachment]) -> str | None:
     if any(getattr(part, "budgets", None) for part in parts):
         return "ADALORA keeps a state of its own while training, which is not saved"
     return None
+
+
+def _different(before: str, after: str) -> dict[str, list[Any]]:
+    a, b = (_flat(strict_yaml.read(text, "recipe")) for text in (before, after))
+    keys = [*a, *(key for key in b if key not in a)]
+    return {key: [a.get(key), b.get(key)] for key in keys if a.get(key) != b.get(key)}
 
 
 def _flat(values: Any, prefix: str = "") -> dict[str, Any]:
@@ -240,16 +275,44 @@ def _more(then: Any, now: Any) -> bool:
     return now is None or (then is not None and now > then)
 
 
-def _check_open(folder: RunFolder, changes: Mapping[str, Any]) -> None:
+def _anew(folder: RunFolder) -> str:
+    """Return how to train on where there is no checkpoint: from the weights, if there are any."""
+    weights = f" -s train.from={folder.path}" if folder.manifest.is_file() else ""
+    out = free_path(folder.path)
+    return f"train it anew: lightune train {folder.recipe} --out {out}{weights}"
+
+
+def _binding(recipe: Recipe, steps: int) -> str:
+    """Return the key of the limit that a training of `steps` steps has reached."""
+    most = recipe.train.max_steps
+    return "train.max_steps" if most is not None and steps >= most else "train.epochs"
+
+
+def _check_more(earlier: Earlier, job: Job) -> None:
+    """Refuse to raise a limit that is not the one that ended the training."""
+    step = earlier.checkpoint.state.step if earlier.checkpoint else 0
+    planned = planned_steps(len(job.examples["train"]), job.recipe.train)
+    if planned <= step and any(key in earlier.changes for key in MORE):
+        raise RunError(
+            f"{earlier.folder.path} would not train on: it has done {step} of {planned} steps",
+            found=", ".join(f"{key}: {now}" for key, (_, now) in earlier.changes.items()),
+            mend=f"a higher limit: -s {_binding(job.recipe, step)}=NUMBER",
+        )
+
+
+def _check_open(folder: RunFolder, before: Recipe, changes: Mapping[str, Any]) -> None:
     """Refuse a run that ended by itself, unless it is given more to do."""
     if not folder.finished:
         return
-    stopped = folder.read(folder.eval).get("stopped")
+    report = folder.read(folder.eval)
+    stopped = report.get("stopped")
     if stopped in (None, "early stopping") and not any(key in changes for key in MORE):
         raise RunError(
             f"{folder.path} has ended; there is nothing to go on with",
             found=f"stopped: {stopped or 'no, it is trained to its end'}",
-            mend="for more passes over the records: -s train.epochs=NUMBER",
+            mend=f"to train on: -s {_binding(before, report.get('steps') or 0)}=NUMBER"
+            if folders(folder.checkpoints)
+            else _anew(folder),
         )
 
 
@@ -264,20 +327,20 @@ def _check_recipe(
     for entry in recorded.get("resumed", []):
         past |= set(entry["changes"])
     try:
-        saved = strict_yaml.read(checkpoint.facts["recipe"], "recipe")
+        wrong = _different(checkpoint.facts["recipe"], dump(recipe))
     except (KeyError, ConfigError):
-        saved = {}
-    a, b = _flat(saved), _flat(strict_yaml.read(dump(recipe), "recipe"))
-    edited = [k for k in {**a, **b} if a.get(k) != b.get(k) and k not in changes and k not in past]
+        wrong = _different("{}", dump(recipe))
+    edited = [key for key in wrong if key not in changes and key not in past]
     if edited:
         key = edited[0]
+        then, now = wrong[key]
         raise RunError(
             f"the recipe of {checkpoint.path.parents[1]} was changed since it was saved: {key}",
-            found=f"then {a.get(key)!r}, now {b.get(key)!r}"
+            found=f"then {then!r}, now {now!r}"
             + (f"; and {len(edited) - 1} more" if edited[1:] else ""),
-            mend=f"put it back; to change it knowingly: -s {key}={b.get(key)}"
+            mend=f"put it back; to change it knowingly: -s {key}={now}"
             if key in CHANGEABLE
-            else f"put it back: `{key}: {a.get(key)}`",
+            else f"put it back: `{key}: {then}`",
         )
 
 

@@ -105,7 +105,8 @@ def test_before_its_first_checkpoint_it_begins_anew_and_says_so(left, killed):
 
 def test_missing_parts_are_an_error(killed, tmp_path):
     (killed / "checkpoints" / "step-000000004" / "weights.safetensors").unlink()
-    assert "weights.safetensors" in refused(killed)
+    for _ in range(2):
+        assert "weights.safetensors" in refused(killed)
     shutil.rmtree(killed / "checkpoints")
     text = refused(killed)
     assert "no checkpoints to go on from" in text
@@ -136,6 +137,44 @@ def test_more_steps_are_allowed_also_after_the_end(left, tmp_path):
     assert environment["resumed"][0]["changes"] == {"train.max_steps": [6, 8]}
     (again / "eval.json").unlink()
     assert go_on(again)[0].summary()["steps"] == 8, "what was changed once is not asked again"
+
+
+def test_the_key_that_ended_it_is_named(left, tmp_path):
+    again = Path(shutil.copytree(left / "whole", tmp_path / "again"))
+    assert "-s train.max_steps=NUMBER" in refused(again)
+    shutil.rmtree(again / "checkpoints")
+    assert f"-s train.from={again}" in refused(again)
+    (again / "checkpoints").mkdir()
+    text = refused(again, "train.max_steps=9")
+    assert "no checkpoints to go on from" in text
+    assert f"-s train.from={again}" in text
+
+
+def test_what_cannot_be_trained_on_is_left_as_it_was(left, tmp_path, monkeypatch):
+    again = Path(shutil.copytree(left / "whole", tmp_path / "again"))
+    (again / ".git").mkdir()
+    (again / ".git" / "HEAD").write_text("mine")
+    (again / "seal.json").write_text("{}")
+
+    def fails(*arguments, **named):
+        raise RunError("the loss is not a number")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(pipeline, "_fit", fails)
+        assert "not a number" in refused(again, "train.max_steps=8")
+    assert files(again) == files(left / "whole") | {".git/HEAD": b"mine", "seal.json": b"{}"}
+    (again / "seal.json").unlink()
+    began = json.loads((again / "environment.json").read_text())
+    for step in (8, 9):
+        go_on(again, f"train.max_steps={step}")
+        assert json.loads((again / "environment.json").read_text())["began"] == began
+    assert (again / ".git" / "HEAD").read_text() == "mine"
+
+
+def test_a_limit_that_is_not_the_one_that_ended_it(left, tiny, tmp_path):
+    data = str(left / "rows.csv")
+    run = small_run(tmp_path / "run", tiny("bert"), data=data, epochs=9, max_steps=2, save_steps=1)
+    assert "would not train on: it has done 2 of 2 steps" in refused(run.folder, "train.epochs=12")
 
 
 def test_other_data_or_another_base_are_refused(left, killed, tiny, tmp_path):

@@ -147,6 +147,7 @@ def _train(
 ) -> Run:
     from lightune.cli.scores import scores_table
     from lightune.pipeline import train as train_run
+    from lightune.train.checkpoint import folders
 
     run = train_run(source, out=folder, resume=resume, overrides=changes, note=out.note)
     summary = run.summary()
@@ -159,7 +160,9 @@ def _train(
         out.show(
             f"STOPPED by {summary['stopped']} after {summary['steps']} steps "
             f"({summary['epochs']:.2f} passes): weights and scores are those of that moment",
-            f"go on: lightune train --resume {short(run.folder)}",
+            f"go on: lightune train --resume {short(run.folder)}"
+            if folders(run.folder / "checkpoints")
+            else "it cannot go on: it has no checkpoint",
         )
     out.show(
         f"trained {summary['trainable_parameters']:,} of {summary['total_parameters']:,} weights "
