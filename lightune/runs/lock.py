@@ -5,9 +5,11 @@ How:        the file `.lock` in the folder is locked by the system (`flock`, on 
             written into it only tells people who holds it.
 Stale:      a file that nobody has locked was left by a process that was killed: it is taken over,
             and said.
+Without:    a file system that cannot lock (some shared ones) is used nevertheless, and it is said.
 Errors:     `RunError` when another process writes this run.
 """
 
+import errno
 import json
 import os
 import platform
@@ -27,6 +29,9 @@ else:
 
 LOCK = ".lock"
 
+HELD = {errno.EWOULDBLOCK, errno.EAGAIN, errno.EACCES, errno.EDEADLK}
+"""What the system says of a file that another process has locked; EDEADLK is Windows'."""
+
 
 @contextmanager
 def writing(folder: Path, note: Callable[[str], None]) -> Iterator[None]:
@@ -34,21 +39,22 @@ def writing(folder: Path, note: Callable[[str], None]) -> Iterator[None]:
 
     Args:
         folder: of the run; exists.
-        note: told when a killed process left its lock behind.
+        note: told when a killed process left its lock behind, and where nothing can be locked.
 
     Raises:
         RunError: another process holds it, or the folder may not be written.
     """
     path = folder / LOCK
-    handle = _locked(path)
+    handle, locked = _locked(path, note)
     try:
         before = os.pread(handle, 4096, 0) if hasattr(os, "pread") else b""
-        if before:
+        if before and locked:
             note(f"{folder}: the process that wrote this run was killed ({_owner(before)})")
         me = {"pid": os.getpid(), "host": platform.node()}
         me["since"] = datetime.now(UTC).isoformat(timespec="seconds")
-        os.ftruncate(handle, 0)
-        os.write(handle, json.dumps(me).encode())
+        with disk_errors(path):
+            os.ftruncate(handle, 0)
+            os.write(handle, json.dumps(me).encode())
         yield
     finally:
         with suppress(OSError):
@@ -56,14 +62,21 @@ def writing(folder: Path, note: Callable[[str], None]) -> Iterator[None]:
         os.close(handle)
 
 
-def _locked(path: Path) -> int:
-    """Return an open file that this process alone has locked, and that stands at `path`."""
+def _locked(path: Path, note: Callable[[str], None]) -> tuple[int, bool]:
+    """Return an open file that this process alone has locked, and that stands at `path`, and
+    True; an unlocked one and False, with a note, where the file system cannot lock."""
     while True:
         with disk_errors(path):
             handle = os.open(path, os.O_RDWR | os.O_CREAT, 0o644)
         try:
             _take(handle)
-        except OSError:
+        except OSError as error:
+            if error.errno not in HELD:
+                note(
+                    f"{path.parent} cannot be locked ({error.strerror}): see to it that no other "
+                    "process writes this run"
+                )
+                return handle, False
             owner = _owner(path.read_bytes() if path.exists() else b"")
             os.close(handle)
             raise RunError(
@@ -74,7 +87,7 @@ def _locked(path: Path) -> int:
         # The former owner may have removed the file between the two calls: then this is no lock.
         with suppress(FileNotFoundError):
             if os.path.samestat(os.fstat(handle), path.stat()):
-                return handle
+                return handle, True
         os.close(handle)
 
 

@@ -1,5 +1,6 @@
 """One writer for each run folder."""
 
+import errno
 import json
 import os
 import signal
@@ -9,7 +10,8 @@ from pathlib import Path
 
 import pytest
 
-from lightune.errors import RunError
+from lightune.errors import ResourceError, RunError
+from lightune.runs import lock
 from lightune.runs.lock import writing
 
 HOLD = """
@@ -39,6 +41,27 @@ def test_a_second_writer_is_refused_until_the_first_is_gone(tmp_path):
     assert "was killed" in notes[0]
     assert f"process {holder.pid} on" in notes[0]
     assert list(tmp_path.iterdir()) == []
+
+
+def test_where_nothing_can_be_locked_it_goes_on_and_says_so(tmp_path, monkeypatch):
+    def no_locks(handle):
+        raise OSError(errno.ENOLCK, "No locks available")
+
+    monkeypatch.setattr(lock, "_take", no_locks)
+    notes: list[str] = []
+    with writing(tmp_path, notes.append):
+        pass
+    assert len(notes) == 1
+    assert "cannot be locked (No locks available)" in notes[0]
+
+
+def test_a_full_disk_is_told(tmp_path, monkeypatch):
+    def full(handle, content):
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(lock.os, "write", full)
+    with pytest.raises(ResourceError, match="disk is full"), writing(tmp_path, print):
+        pass
 
 
 def test_what_is_no_lock_says_so_and_is_taken(tmp_path):
