@@ -227,7 +227,7 @@ def _ia3(
     sides: dict[str, list[str]] = {"inputs": [], "outputs": []}
     for name, shape in shapes.items():
         if name.endswith(".ia3_l"):
-            sides["inputs" if shape[0] == 1 else "outputs"].append(name.removesuffix(".ia3_l"))
+            sides["inputs" if shape[:1] == (1,) else "outputs"].append(name.removesuffix(".ia3_l"))
     return _method("ia3", dict(sides), folder)
 
 
@@ -241,14 +241,14 @@ def _prompt(
     if peft_layout(where, "shifted", reads) != "peft":
         raise _another_way(folder, ours, f"{type(model).__name__} is an encoder–decoder")
     start = {"encoder": "none"} if ours == "p_tuning" else {"start": "random"}
-    tokens = shapes[PEFT_NAME][0]
+    tokens = _tokens(folder, shapes)
     return _method(ours, {"tokens": tokens, "reads": reads, **start}, folder)
 
 
 def _prefix(
     folder: Path, config: Mapping[str, Any], shapes: Shapes, model: nn.Module
 ) -> dict[str, Any]:
-    name, tokens = "prefix_tuning", shapes[PEFT_NAME][0]
+    name, tokens = "prefix_tuning", _tokens(folder, shapes)
     kind, layers = type(model).__name__, find_layers(model, tokens, name)
     here = peft_config(model, layers, "shifted")
     if here is None:
@@ -260,6 +260,22 @@ def _prefix(
         raise _another_way(folder, name, "; ".join(other))
     settings = {"tokens": tokens, "positions": "shifted", "start": "random"}
     return _method(name, settings, folder)
+
+
+def _tokens(folder: Path, shapes: Shapes) -> int:
+    """Return how many vectors a prompt or a prefix has.
+
+    Raises:
+        AdapterError: the file has no matrix of them.
+    """
+    shape = shapes.get(PEFT_NAME, ())
+    if len(shape) != 2:
+        raise AdapterError(
+            f"{folder / ADAPTER_WEIGHTS} holds no prompt",
+            found=f"{PEFT_NAME} of shape {list(shape)}" if shape else ", ".join(shapes),
+            mend="copy it again from where it came; a prompt is a matrix, one row for each token",
+        )
+    return shape[0]
 
 
 def _another_way(folder: Path, method: str, found: str) -> AdapterError:

@@ -94,6 +94,10 @@ def test_a_prompt_of_another_width_and_a_file_without_one_are_refused(tmp_path):
     with pytest.raises(AdapterError) as error:
         load_adapter(tmp_path, KINDS["bert"].build(), None)
     assert "prompt_embeddings" in error.value.found
+    for odd in ({"prompt_embeddings": torch.ones(())}, {"x.prompt_embeddings.y": prompt}):
+        save_file(tensors | odd, tmp_path / WEIGHTS)
+        with pytest.raises(AdapterError, match="holds no prompt"):
+            load_adapter(tmp_path, KINDS["bert"].build(), None)
     save_file(tensors, tmp_path / WEIGHTS)
     with pytest.raises(AdapterError, match="no tensors of its method"):
         load_adapter(tmp_path, KINDS["bert"].build(), None)
