@@ -29,7 +29,7 @@ class Conversation:
         decoding: changes to the run's own settings, by the names of `Generation`.
 
     Raises:
-        ConfigError: the run's task does not write.
+        ConfigError: the run's task does not write, or takes no system prompt.
     """
 
     def __init__(self, run: Run, system: str | None = None, **decoding: Any) -> None:
@@ -44,8 +44,15 @@ class Conversation:
         self._run, self._how = run, replace(how, beams=1, **decoding)
         self._system = system
         self._field = "messages" if self.remembers else run.recipe.task.fields[0].name
+        if system and not self.remembers:
+            raise ConfigError(
+                f"{run.folder} takes no system prompt",
+                found=f"task: {run.recipe.task.name}",
+                mend="leave it out, or train a run of the task instruct",
+            )
         self.turns: list[dict[str, str]] = []
         self.forgotten = 0
+        self.cut = 0
 
     @property
     def remembers(self) -> bool:
@@ -59,21 +66,21 @@ class Conversation:
     def say(self, text: str, on_text: Callable[[str], None] = lambda piece: None) -> str:
         """Return the answer to a turn; `on_text` takes its pieces as they are written.
 
-        `forgotten` then holds how many turns were left out, from the first on, to make room.
+        `forgotten` then holds how many turns were left out, from the first on, to make room, and
+        `cut` how many tokens of this one, where it alone is too long.
         """
         predictor = self._run.predictor
         self.forgotten = 0
         turns = [*self.turns, {"role": "user", "content": text}]
         example = self._encoded(turns, text)
         room = max(predictor.max_length - self._how.max_new_tokens, predictor.max_length // 2)
-        while self.remembers and len(turns) > 2 and len(example.prompt or ()) > room:
+        while (
+            self.remembers and len(turns) > 2 and len(example.prompt or ()) + example.dropped > room
+        ):
             turns = turns[2:]
             self.forgotten += 2
             example = self._encoded(turns, text)
-
-        def decode(tokens: Any) -> str:
-            return str(predictor.tokenizer.decode(list(tokens), skip_special_tokens=True))
-
+        self.cut = example.dropped
         plan = predictor.prepared.plan
         with threads_of(plan):
             tokens = stream(
@@ -81,13 +88,12 @@ class Conversation:
                 example,
                 self._how,
                 pad_id=pad_id(predictor.tokenizer),
-                decode=decode,
+                decode=predictor.text,
                 on_text=on_text,
                 device=plan.device,
             )
-        answer, _ = before_words(
-            self._run.recipe.task.read(tokens, predictor.tokenizer), self._how.stop_words
-        )
+        written, _ = before_words(predictor.text(tokens), self._how.stop_words)
+        answer: str = self._run.recipe.task.read(written)
         if self.remembers and answer:
             self.turns = [*turns, {"role": "assistant", "content": answer}]
         return answer

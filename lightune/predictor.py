@@ -100,25 +100,32 @@ class Predictor:
                 how,
                 pad_id=pad_id(self.tokenizer),
                 device=plan.device,
-                decode=self._text,
+                decode=self.text,
                 on_batch=on_batch,
             )
         made = []
         for prediction, tokens in zip(predictions, answers, strict=True):
-            text, stopped = before_words(self.task.read(tokens, self.tokenizer), how.stop_words)
+            # a stop word may be white space, which a task takes off its answers
+            text, stopped = before_words(self.text(tokens), how.stop_words)
             finished = stopped or (bool(tokens) and tokens[-1] in how.stop)
             facts = {"new_tokens": len(tokens), "finished": finished}
             measures = {**prediction.measures, **facts}
-            made.append(replace(prediction, value=text, measures=measures))
+            made.append(replace(prediction, value=self.task.read(text), measures=measures))
         return made
 
-    def _text(self, tokens: Sequence[int]) -> str:
+    def text(self, tokens: Sequence[int]) -> str:
+        """Return the text of tokens that were written, special ones left out."""
         return str(self.tokenizer.decode(list(tokens), skip_special_tokens=True))
 
     def score(
         self, records: Sequence[Record], on_batch: Progress | None = None, seed: int = 0
     ) -> tuple[Scores, list[Prediction]]:
-        """Predict labelled records and compare."""
+        """Predict labelled records and compare.
+
+        Raises:
+            DataError: there are none, or one does not say what was to be said.
+        """
+        self.task.truth(records, self.state)  # before all are predicted, which may take long
         predictions = self.predict(self.encode(records), on_batch, "test")
         return self.task.score(predictions, records, self.state, seed), predictions
 

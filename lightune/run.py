@@ -13,11 +13,13 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from lightune.data import kinds
 from lightune.data.columns import ColumnError, Mapped, Trained, known_names
-from lightune.data.kinds import LEARNT, TEXTS
+from lightune.data.kinds import TEXTS
 from lightune.data.load import load_records
 from lightune.data.read import read_tables
 from lightune.data.spec import DataSpec
+from lightune.data.split import LEARNT
 from lightune.errors import ConfigError, DataError, RunError
 from lightune.evaluate.custom import Metric, add_metrics
 from lightune.recipe import Recipe, load_recipe
@@ -189,13 +191,15 @@ class Run:
         more = task.needed_after(self.predictor.state)
         texts = [field for field in task.fields if field.kind in TEXTS]
         read = [f.name for f in texts if f.needed_to_predict or f.name in more]
-        return read or [texts[0].name]  # trained on conversations: a text begins one
+        return read or [texts[0].name]
 
     def _unlabelled(self, records: Sequence[Record]) -> list[Record]:
-        """Return the records without their labels: a file to predict may hold unknown ones."""
-        labels = {field.name for field in self.recipe.task.fields if field.kind in LEARNT}
+        """Return the records without what is to be predicted: a label may be unknown, an expected
+        answer too long, and neither may change what is read."""
+        fields = self.recipe.task.fields
+        learnt = {*LEARNT, *(field.name for field in fields if field.kind in kinds.LEARNT)}
         return [
-            Record({k: v for k, v in record.values.items() if k not in labels}, record.place)
+            Record({k: v for k, v in record.values.items() if k not in learnt}, record.place)
             for record in records
         ]
 
@@ -284,9 +288,7 @@ def prediction_row(record: Record, prediction: Prediction) -> dict[str, Any]:
     if prediction.scores:
         row["scores"] = dict(prediction.scores)
     row |= {**prediction.measures, "file": record.place.file, "line": record.place.line}
-    return row | {
-        name: record.values[name] for name in ("label", "answer", "target") if name in record.values
-    }
+    return row | {name: record.values[name] for name in LEARNT if name in record.values}
 
 
 def _record(item: str | tuple[str, ...], number: int, fields: Sequence[str]) -> Record:

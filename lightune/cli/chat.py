@@ -7,7 +7,7 @@ from typing import Annotated, Any
 
 import typer
 
-from lightune.cli.opened import RunFolder
+from lightune.cli.opened import RunFolder, decoded
 from lightune.cli.output import AsJson, output
 
 NEW, QUIT = "/new", "/quit"
@@ -65,6 +65,11 @@ def chat(
                         f"{talk.forgotten} turns were left out: the conversation is longer than "
                         "the model reads"
                     )
+                if talk.cut:
+                    out.note(
+                        f"{talk.cut} tokens of this turn were left out: it is longer than the "
+                        "model reads"
+                    )
         out.result({"turns": said})
 
 
@@ -76,5 +81,7 @@ def _line(asks: bool) -> str | None:
     """Return the next line of the input, None at its end."""
     if asks:
         print("> ", end="", file=sys.stderr, flush=True)
-    line = sys.stdin.readline()
+    # what stands in for standard input (a notebook's, say) may hold text alone
+    bytes_of = getattr(sys.stdin, "buffer", None)
+    line = sys.stdin.readline() if bytes_of is None else decoded(bytes_of.readline())
     return line if line else None

@@ -112,14 +112,21 @@ def _view(
     # what stands behind the cut, where the cut is at the end (pairs of texts lose it elsewhere)
     lost = every[len(ids) :] if every[: len(ids)] == ids else []
     labels = example.target if isinstance(example.target, list) else []
-    by_token = len(labels) == len(example)
+    # a target of a model that writes apart from what it reads may be as long by chance
+    own = example.inputs["input_ids"]
+    by_token = len(labels) == len(own) and all(
+        label in (NO_LABEL, token) for label, token in zip(labels, own, strict=True)
+    )
+    target = None if by_token else example.target
+    if target is not None and example.prompt is not None:  # tokens to be written
+        target = str(tokenizer.decode(labels))
     return {
         "file": record.place.file,
         "line": record.place.line,
         "tokens": tokenizer.convert_ids_to_tokens(ids),
         "ids": ids,
         "learnt": [label != NO_LABEL for label in labels[: len(ids)]] if by_token else None,
-        "target": None if by_token else example.target,
+        "target": target,
         "cut": tokenizer.convert_ids_to_tokens(lost),
         "cut_ids": lost,
         "tokens_cut": len(every) - len(ids),

@@ -1,4 +1,5 @@
-"""A finished run, opened for new data whose columns may have other names than in training."""
+"""A finished run, opened for new data: its columns may have other names than in training, and
+texts may come from standard input."""
 
 from __future__ import annotations
 
@@ -10,7 +11,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from lightune.cli.output import Output
-from lightune.errors import ConfigError
+from lightune.errors import ConfigError, DataError
 
 if TYPE_CHECKING:
     from lightune.run import Run
@@ -48,6 +49,22 @@ def opened(
     except ColumnError as error:
         mend = f"say which it is: --column {error.field}={error.column}"
         raise ColumnError(error.problem, error.found, mend) from None
+
+
+def decoded(data: bytes) -> str:
+    """Return what was read from standard input as text.
+
+    Raises:
+        DataError: it is not UTF-8.
+    """
+    try:
+        return data.decode("utf-8-sig")
+    except UnicodeDecodeError as error:
+        raise DataError(
+            "standard input is not UTF-8",
+            found=f"byte {error.object[error.start]:#04x} at position {error.start}",
+            mend="convert it first: iconv -f gb18030 -t utf-8",
+        ) from None
 
 
 def _by_field(columns: Sequence[str], fields: Sequence[str]) -> dict[str, list[str]]:

@@ -9,7 +9,7 @@ from typing import Annotated, Any
 import typer
 
 from lightune.cli import predictions_file
-from lightune.cli.opened import Columns, RunFolder, opened
+from lightune.cli.opened import Columns, RunFolder, decoded, opened
 from lightune.cli.output import AsJson, Output, output, table
 from lightune.errors import ConfigError, DataError
 
@@ -85,14 +85,7 @@ def _input(file: str | None, text: list[str] | None, pair: list[str] | None) -> 
 
 def _stdin() -> list[Any]:
     """Return the lines of standard input; a tab makes a line a pair of texts."""
-    try:
-        lines = sys.stdin.buffer.read().decode("utf-8-sig").splitlines()
-    except UnicodeDecodeError as error:
-        raise DataError(
-            "standard input is not UTF-8",
-            found=f"byte {error.object[error.start]:#04x} at position {error.start}",
-            mend="convert it first: iconv -f gb18030 -t utf-8",
-        ) from None
+    lines = decoded(sys.stdin.buffer.read()).splitlines()
     if not any(line.strip() for line in lines):
         raise DataError("standard input has no texts", found="nothing", mend="one text a line")
     pairs = [tuple(line.split("\t")) for line in lines]
@@ -103,12 +96,13 @@ def _show(out: Output, texts: list[str], predictions: list[dict[str, Any]]) -> N
     if predictions and "scores" not in predictions[0]:
         answers = [(r["prediction"], t) for r, t in zip(predictions, texts[:SHOWN], strict=False)]
         out.show(table(["answer", "text"], answers))
-        return
-    rows = []
-    for text, row in zip(texts[:SHOWN], predictions, strict=False):
-        names = row["prediction"] if isinstance(row["prediction"], list) else [row["prediction"]]
-        scores = [f"{row['scores'][name]:.4f}" for name in names if name in row["scores"]]
-        rows.append((" | ".join(names), " | ".join(scores), text))
-    out.show(table(["prediction", "probability", "text"], rows))
+    else:
+        rows = []
+        for text, row in zip(texts[:SHOWN], predictions, strict=False):
+            said = row["prediction"]
+            names = said if isinstance(said, list) else [said]
+            scores = [f"{row['scores'][name]:.4f}" for name in names if name in row["scores"]]
+            rows.append((" | ".join(names), " | ".join(scores), text))
+        out.show(table(["prediction", "probability", "text"], rows))
     if len(predictions) > SHOWN:
         out.show(f"{len(predictions) - SHOWN} more; `--out FILE.csv` writes all of them")

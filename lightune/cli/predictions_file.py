@@ -71,11 +71,12 @@ def texts_of(records: Sequence[Record], recipe: Recipe) -> list[str]:
     from lightune.data.records import JOIN
 
     fields = [field.name for field in recipe.task.fields if field.kind in TEXTS]
+    turns = [field.name for field in recipe.task.fields if field.kind == "turns"]
     lines = []
     for record in records:
-        texts = [record.values[name] for name in fields if name in record.values]
+        texts = [text for name in fields if (text := record.values.get(name))]
         # a conversation has no text of its own: its turns are shown as they were read
-        lines.append(texts or [str(value) for value in record.values.values()])
+        lines.append(texts or [str(record.values[n]) for n in turns if n in record.values])
     return [" / ".join(texts).replace(JOIN, " / ") for texts in lines]
 
 

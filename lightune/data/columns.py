@@ -127,6 +127,8 @@ def choose_columns(
     for field in sorted(fields, key=lambda field: field.kind != "label"):
         if field.name in chosen or not _needed(field, need, trained):
             continue
+        if field.kind == "text" and any(f.kind == "turns" and f.name in chosen for f in fields):
+            continue  # a conversation holds its texts
         fits = _by_content(table, field, taken, need)
         if not fits and field.name in gone:
             raise _absent(table, field, gone[field.name][0])

@@ -1,7 +1,8 @@
 """Rows that are in memory or in Arrow: Parquet, pandas, polars, `datasets`, lists of dicts.
 
 Invariants: none of these libraries is imported before one of its objects is met. Missing values
-            of every library (NaN, NaT, null, class -1 of a `ClassLabel`) become None.
+            of every library (NaN, NaT, null, class -1 of a `ClassLabel`) become None, and NumPy's
+            numbers and arrays plain ones, however deep inside a cell they stand.
 """
 
 import math
@@ -57,7 +58,7 @@ def read_frame(value: Any, file: str | None = None) -> Table:
     elif isinstance(value, Mapping):
         columns = {str(name): list(cells) for name, cells in value.items()}
     else:
-        return _not_empty(from_objects(file, value, range(1, len(value) + 1)))
+        columns = from_objects(file, value, range(1, len(value) + 1)).columns
     lengths = {name: len(cells) for name, cells in columns.items()}
     if len(set(lengths.values())) > 1:
         raise DataError(
@@ -65,7 +66,7 @@ def read_frame(value: Any, file: str | None = None) -> Table:
             found=", ".join(f"{name}: {length}" for name, length in lengths.items()),
             mend="give every column one value per row",
         )
-    columns = {name: [_or_none(cell) for cell in cells] for name, cells in columns.items()}
+    columns = {name: [_plain(cell) for cell in cells] for name, cells in columns.items()}
     rows = range(1, max(lengths.values(), default=0) + 1)
     return _not_empty(Table(file, columns, rows, notes=notes))
 
@@ -100,12 +101,18 @@ def _not_empty(table: Table) -> Table:
     return table
 
 
-def _or_none(cell: Any) -> Any:
+def _plain(cell: Any) -> Any:
     """Return a plain Python value; None for every library's missing value."""
+    if isinstance(cell, str):
+        return cell
+    if isinstance(cell, dict):
+        return {name: _plain(value) for name, value in cell.items()}
+    if isinstance(cell, list | tuple):
+        return [_plain(value) for value in cell]
+    if hasattr(cell, "tolist"):  # NumPy scalars and arrays, inside frames of objects
+        return _plain(cell.tolist())
     if isinstance(cell, float) and math.isnan(cell):
         return None
-    if hasattr(cell, "tolist"):  # NumPy scalars and arrays, inside frames of objects
-        return cell.tolist()
     return None if type(cell).__name__ in ("NAType", "NaTType") else cell
 
 

@@ -3,16 +3,19 @@
     number    a finite number
     passage   a text that several records share: they are kept on one side of a split
     answers   parts of a passage: `[{"text", "start"}]`, `start` in characters or None
-    turns     whatever the file holds: the task reads it
+    turns     a conversation: whatever the file holds, the task reads it
 
 A reader returns None for an empty cell, and raises `ValueError` with what it wanted.
 """
 
+import json
 import math
 from collections.abc import Callable, Mapping
 from typing import Any
 
 TEXTS = ("text", "passage")
+"""Kinds that are read as one text."""
+READ = (*TEXTS, "turns")
 """Kinds that the model reads; a record of which all are empty has nothing to say."""
 LEARNT = ("label", "number", "answers")
 """Kinds that are to be predicted, and so may be missing from new data."""
@@ -26,11 +29,11 @@ def number(cell: Any) -> float | None:
     """
     if cell is None or cell != cell or (isinstance(cell, str) and not cell.strip()):
         return None
-    if isinstance(cell, bool) or not isinstance(cell, int | float | str):
+    if isinstance(cell, bool) or not (isinstance(cell, str) or hasattr(cell, "__float__")):
         raise ValueError("a number")
     try:
         value = float(cell)
-    except (ValueError, OverflowError):
+    except (TypeError, ValueError, OverflowError):
         raise ValueError("a number") from None
     if math.isnan(value):
         return None
@@ -43,7 +46,8 @@ def answers(cell: Any) -> list[dict[str, Any]] | None:
     """Return a cell as a list of answers; an empty list says that there is none.
 
     Takes a text, a list of texts, SQuAD's `[{"text", "answer_start"}]`, and the same by column as
-    data sets of the hub have it: `{"text": […], "answer_start": […]}`.
+    data sets of the hub have it: `{"text": […], "answer_start": […]}`; lists and objects also as
+    JSON text, as CSV files hold them.
 
     Raises:
         ValueError: it is none of these.
@@ -51,6 +55,7 @@ def answers(cell: Any) -> list[dict[str, Any]] | None:
     wanted = 'answers, such as "Paris" or [{"text": "Paris", "answer_start": 17}]'
     if cell is None or cell != cell or (isinstance(cell, str) and not cell.strip()):
         return None
+    cell = _parsed(cell)
     if isinstance(cell, Mapping) and isinstance(cell.get("text"), list):
         starts = cell.get("answer_start") or [None] * len(cell["text"])
         if len(starts) != len(cell["text"]):
@@ -74,4 +79,20 @@ def answers(cell: Any) -> list[dict[str, Any]] | None:
     return found
 
 
-READERS: dict[str, Callable[[Any], Any]] = {"number": number, "answers": answers}
+def turns(cell: Any) -> Any:
+    """Return a cell as it is."""
+    blank = cell is None or cell != cell or (isinstance(cell, str) and not cell.strip())
+    return None if blank else cell
+
+
+def _parsed(cell: Any) -> Any:
+    """Return what a list or an object written as JSON holds; any other cell as it is."""
+    if not isinstance(cell, str) or cell.strip()[:1] not in ("[", "{"):
+        return cell
+    try:
+        return json.loads(cell)
+    except ValueError:  # a text that begins with a bracket
+        return cell
+
+
+READERS: dict[str, Callable[[Any], Any]] = {"number": number, "answers": answers, "turns": turns}

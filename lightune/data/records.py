@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from lightune.data.columns import UNTRAINED, FieldLike, Mapped, Trained, choose_columns
-from lightune.data.kinds import LEARNT, READERS, TEXTS
+from lightune.data.kinds import LEARNT, READ, READERS, TEXTS
 from lightune.data.table import Table
 from lightune.errors import DataError
 from lightune.types import Place, Record
@@ -139,12 +139,12 @@ def _add(
             strict = f.needed_to_train if need == "train" else False
             values = _values(table, f, chosen[f.name], cells, multi_label)
             readers.append((f.name, f.kind, strict, values))
-    texts = [values for _, kind, _, values in readers if kind in TEXTS]
+    read = [values for _, kind, _, values in readers if kind in READ]
     for i in range(len(table)):
         place = table.place(i)
         if need == "train":
             blank = any(strict and kind in TEXTS and not v[i] for _, kind, strict, v in readers)
-            if blank or (texts and not any(values[i] for values in texts)):
+            if blank or (read and all(_nothing(values[i]) for values in read)):
                 made.empty.append(place)
                 continue
             if any(strict and kind in LEARNT and v[i] is None for _, kind, strict, v in readers):
@@ -152,6 +152,10 @@ def _add(
                 continue
         record = {name: v[i] for name, kind, _, v in readers if v[i] is not None}
         made.records.append(Record(record, place))
+
+
+def _nothing(value: Any) -> bool:
+    return value is None or (isinstance(value, str) and not value)
 
 
 def _values(

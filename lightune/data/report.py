@@ -11,12 +11,12 @@ import hashlib
 import json
 import statistics
 from collections import Counter
-from collections.abc import Hashable, Mapping, Sequence
+from collections.abc import Hashable, Iterator, Mapping, Sequence
 from itertools import combinations
 from typing import Any
 
 from lightune.data.records import Made
-from lightune.data.split import text_key
+from lightune.data.split import LEARNT, text_key
 from lightune.types import Record
 
 _SHOWN = 12
@@ -34,14 +34,12 @@ def describe_split(records: Sequence[Record], made: Made | None = None) -> dict[
         by_text.setdefault(text_key(record), []).append(record)
     twice = [group for group in by_text.values() if len(group) > 1]
     clashes = [g for g in twice if len({tuple(_labels(r)) for r in g}) > 1]
-    lengths = [sum(len(v) for v in _texts(record).values()) for record in records]
+    lengths = [sum(map(len, _texts(record))) for record in records]
     return {
         "files": list(dict.fromkeys(record.place.file for record in records)),
         "rows": len(records),
         "rows_read": made.rows if made else len(records),
-        "empty_texts": len(made.empty)
-        if made
-        else sum(not any(_texts(r).values()) for r in records),
+        "empty_texts": len(made.empty) if made else sum(not any(_texts(r)) for r in records),
         "missing_labels": len(made.unlabelled) if made else 0,
         "labels": dict(sorted(labels.items(), key=lambda item: (-item[1], item[0]))),
         "imbalance_ratio": max(labels.values()) / min(labels.values()) if labels else None,
@@ -142,8 +140,20 @@ def count(number: int, noun: str) -> str:
     return f"{number:,} {noun}{'' if number == 1 else 's'}"
 
 
-def _texts(record: Record) -> dict[str, str]:
-    return {k: v for k, v in record.values.items() if k != "label" and isinstance(v, str)}
+def _texts(record: Record) -> list[str]:
+    """Return the texts that are read, the turns of a conversation each on its own."""
+    read = [value for name, value in record.values.items() if name not in LEARNT]
+    return list(_flat(read))
+
+
+def _flat(value: Any) -> Iterator[str]:
+    if isinstance(value, str):
+        yield value
+    elif isinstance(value, Mapping):
+        yield from _flat([value.get(name) for name in ("content", "value", "text")])
+    elif isinstance(value, list | tuple):
+        for item in value:
+            yield from _flat(item)
 
 
 def _labels(record: Record) -> list[str]:

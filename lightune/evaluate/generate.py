@@ -2,18 +2,19 @@
 
 Invariants: results are in the order of `examples`. A decoder's prompts are padded on the left, so
             that all go on at the same place; an encoder's on the right, as in training. Dropout is
-            off, and every module's mode is as before.
+            off, and every module's mode is as before. An answer has the room that its own prompt
+            leaves it, whatever stands beside it in a batch.
 Not here:   the decoding itself (`models/generation.py`), tokens to text (the task's `read`).
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 
 import torch
 from torch import nn
 
 from lightune.engine.batches import by_length, collate
 from lightune.evaluate.predict import evaluating
-from lightune.models.generation import Decode, reads_apart, write
+from lightune.models.generation import Decode, positions, reads_apart, write
 from lightune.types import Example, Generation
 
 GENERATION_BATCH = 32
@@ -46,9 +47,9 @@ def generate(
     answers: list[list[int]] = [[] for _ in prompts]
     done = 0
     side = "right" if reads_apart(model) else "left"
+    longest = None if reads_apart(model) else positions(model) - how.max_new_tokens
     with evaluating(model):
-        for positions in by_length([len(prompts[i]) for i in order], batch_size):
-            rows = [order[p] for p in positions]
+        for rows in _batches(prompts, order, batch_size, longest):
             batch = collate([prompts[i] for i in rows], pad_id, None, multiple=1, side=side)
             inputs = {name: tensor.to(device) for name, tensor in batch.inputs.items()}
             made = write(model, inputs, how, pad_id, decode)
@@ -58,6 +59,24 @@ def generate(
             if on_batch:
                 on_batch(done, len(examples))
     return answers
+
+
+def _batches(
+    prompts: Sequence[Example], order: Sequence[int], batch_size: int, longest: int | None
+) -> Iterator[list[int]]:
+    """Yield the numbers of the prompts of each batch.
+
+    Args:
+        longest: of the prompts that leave an answer all the room it may take; any other shares a
+            batch with those of its own length alone. None where prompts take no room.
+    """
+    groups: dict[int, list[int]] = {}
+    for i in order:
+        length = len(prompts[i])
+        groups.setdefault(0 if longest is None or length <= longest else length, []).append(i)
+    for group in groups.values():
+        for places in by_length([len(prompts[i]) for i in group], batch_size):
+            yield [group[place] for place in places]
 
 
 def before_words(text: str, words: Sequence[str]) -> tuple[str, bool]:

@@ -3,6 +3,7 @@
 Not here: JSON (`Score.to_json`), pictures (`plots.py`). The task's own score made every number.
 """
 
+import math
 from collections.abc import Mapping, Sequence
 from io import StringIO
 from typing import Any
@@ -16,9 +17,20 @@ from rich.text import Text
 from lightune.tasks.base import Scores
 from lightune.types import Score
 
-LOWER_IS_BETTER = ("calibration_error", "hamming_loss", "loss", "mae", "perplexity", "rmse")
+LOWER_IS_BETTER = (
+    "bits_per_byte",
+    "calibration_error",
+    "hamming_loss",
+    "loss",
+    "mae",
+    "perplexity",
+    "rmse",
+)
 WIDE = 0.1
-"""An interval wider than this (ten points) is called wide."""
+"""An interval wider than this (ten points) is called wide; that of a score without a highest value
+never is."""
+SCALES = {"bleu": 100, "chrf": 100}
+"""The highest value of scores whose highest is not 1."""
 MOST_CLASSES = 30
 
 
@@ -52,7 +64,8 @@ def notes(scores: Scores) -> list[str]:
         return found
     name, score = first
     records = scores.tables.get("records")
-    if score.low is not None and score.high is not None and score.high - score.low > WIDE:
+    wide = math.inf if name in LOWER_IS_BETTER else WIDE * SCALES.get(name, 1)
+    if score.low is not None and score.high is not None and score.high - score.low > wide:
         many = "" if records is None else f"with {records} test {_plural(records, 'record')} "
         found.insert(
             0,
@@ -60,7 +73,10 @@ def notes(scores: Scores) -> list[str]:
             "small differences between runs mean nothing; test on more records",
         )
     for baseline, values in scores.baselines.items():
-        if name in values and score.value <= values[name]:
+        if name not in values:
+            continue
+        better = score.value - values[name]
+        if (-better if name in LOWER_IS_BETTER else better) <= 0:
             found.insert(
                 0,
                 f"{name} {score.value:.3f} is no better than {_words(baseline)} "

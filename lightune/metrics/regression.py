@@ -1,9 +1,9 @@
 """Scores of estimated numbers, from record weights (see `intervals.py`).
 
-pearson    correlation of the numbers; undefined where all of either are equal
-spearman   the same of their ranks, ties sharing the mean of theirs
 r2         share of the variance explained, 1 - sum of squared errors / that around the mean;
            as in scikit-learn, 1 or 0 where the truth does not vary
+pearson    correlation of the numbers; undefined where all of either are equal
+spearman   the same of their ranks, ties sharing the mean of theirs
 rmse, mae  root of the mean squared error, and mean absolute error, in the labels' own unit
 """
 
@@ -28,12 +28,12 @@ def scores(truth: Numbers, guess: Numbers) -> Statistic:
         total = weights.sum(0)
         squared = error**2 @ weights
         spread = _spread(truth[:, None], weights)
-        varies = spread > _SMALLEST * (truth**2 @ weights)
+        varies = spread > _SMALLEST**2 * (truth**2 @ weights)  # but for rounding
         explained = 1 - np.divide(squared, spread, out=np.ones_like(squared), where=varies)
         return {
+            "r2": np.where(varies, explained, (squared <= _SMALLEST).astype(float)),
             "pearson": _correlation(truth[:, None], guess[:, None], weights),
             "spearman": _correlation(midranks(truth, weights), midranks(guess, weights), weights),
-            "r2": np.where(varies, explained, (squared <= _SMALLEST).astype(float)),
             "rmse": np.sqrt(squared / total),
             "mae": np.abs(error) @ weights / total,
         }

@@ -70,11 +70,11 @@ def write(
     apart = reads_apart(model)
     width = inputs["input_ids"].shape[1]
     start = 1 if apart else width
-    room = _positions(model) - start
+    room = positions(model) - start
     if room < 1:
         raise ModelError(
             f"a prompt of {width} tokens leaves the model no room to answer",
-            found=f"it has {_positions(model)} positions",
+            found=f"it has {positions(model)} positions",
             mend="a lower `train.max_length`",
         )
     criteria = StoppingCriteriaList()
@@ -89,7 +89,7 @@ def write(
             stopping_criteria=criteria,
             streamer=streamer,
         )
-    return [_until(row, how.stop) for row in made[:, start:].tolist()]
+    return [_until(row, how.stop, pad_id) for row in made[:, start:].tolist()]
 
 
 def reads_apart(model: Any) -> bool:
@@ -120,14 +120,18 @@ def _settings(how: Generation, tokens: int, pad_id: int, model: Any) -> Generati
     )
 
 
-def _until(tokens: list[int], stop: tuple[int, ...]) -> list[int]:
-    """Return the tokens up to the first that ends the answer."""
+def _until(tokens: list[int], stop: tuple[int, ...], pad_id: int) -> list[int]:
+    """Return the tokens up to the first that ends the answer, and without what fills the row."""
     for i, token in enumerate(tokens):
         if token in stop:
             return tokens[: i + 1]
-    return tokens
+    written = len(tokens)
+    while written and tokens[written - 1] == pad_id:  # behind a stop word
+        written -= 1
+    return tokens[:written]
 
 
-def _positions(model: Any) -> int:
+def positions(model: Any) -> int:
+    """Return how many tokens the model can read and write together."""
     limit = getattr(model.config.get_text_config(), "max_position_embeddings", None)
     return limit if isinstance(limit, int) and limit > 0 else 1 << 30

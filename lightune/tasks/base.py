@@ -218,9 +218,9 @@ class Task(Settings, ABC):
         """Return how an answer is written after each `Example.prompt`; None where none is."""
         return None
 
-    def read(self, tokens: Sequence[int], tokenizer: Any) -> str:
-        """Return the text of an answer's tokens, without the token that ended it."""
-        return str(tokenizer.decode(list(tokens), skip_special_tokens=True))
+    def read(self, text: str) -> str:
+        """Return an answer from the text that was written, without what ended it."""
+        return text
 
     @abstractmethod
     def truth(self, records: Sequence[Record], state: dict[str, Any]) -> list[Any]:

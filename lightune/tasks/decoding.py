@@ -57,7 +57,7 @@ class Decoding(Settings):
 
         Args:
             stop: tokens that end it.
-            quick: with one beam, for scores while training.
+            quick: by greedy choice, for scores while training.
         """
         return Generation(
             max_new_tokens=max_new_tokens,
@@ -66,7 +66,7 @@ class Decoding(Settings):
             beams=1 if quick else self.beams,
             length_penalty=self.length_penalty,
             no_repeat_ngram=self.no_repeat_ngram,
-            temperature=self.temperature,
+            temperature=0.0 if quick else self.temperature,
             top_k=self.top_k,
             top_p=self.top_p,
             seed=self.seed,

@@ -3,8 +3,8 @@
 Why:        the layouts of most instruction data (`chat.py`) are recognised, the base model's own
             chat template (`chat_template.py`) makes one text of them, and only the answers are
             learnt, the token that ends them included, so that the model learns to stop.
-State:      `{"layout": "messages" or "prompt", "chat_template", "end": token that ends an answer,
-            "notes"}`; the last but one come from the tokenizer.
+State:      `{"chat_template", "end": token that ends an answer, "notes"}`; the first two come from
+            the tokenizer. Whatever it was trained on, a model reads conversations and prompts.
 Scores:     the loss of the expected answers, and the answers written by the model itself, each
             after the expected turns before it (of several answers of a record, the last).
 Invariants: a record whose answer truncation cuts off whole is an error that names it. What is
@@ -103,7 +103,7 @@ class Instruct(Written, Task):
     too (slow), or never, so that only the loss of the expected answers is scored."""
 
     def needed_after(self, state: dict[str, Any]) -> tuple[str, ...]:
-        return (state["layout"],)
+        return ("prompt",)  # unless a file has conversations, see `data/columns.py`
 
     def check(self, records: Sequence[Record]) -> None:
         bad = [r.place for r in records if not (_asks(r) and self._answer(r))]
@@ -131,8 +131,7 @@ class Instruct(Written, Task):
             raise DataError(
                 "there are no training records", found="0 records", mend="name a file with rows"
             )
-        layouts = {"messages" if has_turns(r) else "prompt" for r in records}
-        return {"layout": min(layouts), "notes": []}
+        return {"notes": []}
 
     def head(self, state: dict[str, Any]) -> HeadSpec:
         return HeadSpec("causal_lm")
@@ -151,11 +150,13 @@ class Instruct(Written, Task):
         if "end" not in state:
             state = self.fit_tokenizer(tokenizer, state)
         encoder = chat_template.Encoder(tokenizer, state["end"])
+        # a question that must be cut leaves room to answer it
+        kept = max(max_length // 2, max_length - self.max_new_tokens)
         examples = []
         for index, record in enumerate(records):
             turns = turns_of(record, self.system_prompt)
             chat = encoder.encode(turns, record.place)
-            prompt = chat.prompt[-max_length:]
+            prompt = chat.prompt if len(chat.prompt) < max_length else chat.prompt[-kept:]
             if turns[-1].role != "assistant":
                 lost = len(chat.prompt) - len(prompt)
                 examples.append(Example(index, {"input_ids": prompt}, None, lost, prompt))
@@ -176,8 +177,8 @@ class Instruct(Written, Task):
         stop = {int(state["end"]), tokenizer.eos_token_id} - {None}
         return self.decoding.generation(self.max_new_tokens, stop, quick=purpose == "validation")
 
-    def read(self, tokens: Sequence[int], tokenizer: Any) -> str:
-        return super().read(tokens, tokenizer).strip()
+    def read(self, text: str) -> str:
+        return text.strip()
 
     def truth(self, records: Sequence[Record], state: dict[str, Any]) -> list[Any]:
         """Return the last answer of every record.

@@ -166,9 +166,9 @@ class SourceTarget(Written, Settings):
         stop = {tokenizer.eos_token_id, state.get("end")} - {None}
         return self.decoding.generation(self.max_new_tokens, stop, quick=purpose == "validation")
 
-    def read(self, tokens: Sequence[int], tokenizer: Any) -> str:
+    def read(self, text: str) -> str:
         """See `Task.read`."""
-        return str(tokenizer.decode(list(tokens), skip_special_tokens=True)).strip()
+        return text.strip()
 
     def truth(self, records: Sequence[Record], state: dict[str, Any]) -> list[Any]:
         """Return the first target of every record.
@@ -282,6 +282,8 @@ class SourceTarget(Written, Settings):
 
         made = chat(source)
         whole = len(made.ids)
+        if not expected and whole >= max_length:  # leave room to write
+            max_length = max(max_length // 2, max_length - self.max_new_tokens)
         ids = encoder.tokenizer(source, add_special_tokens=False, verbose=False)["input_ids"]
         while len(made.ids) > max_length:
             ids = ids[: max_length - len(made.ids)]
@@ -303,8 +305,6 @@ def targets_of(record: Record) -> list[str]:
         DataError: the cell holds something else, or a list with an empty text.
     """
     value: Any = record.values.get("target")
-    if hasattr(value, "tolist"):  # an array, as Parquet files give
-        value = value.tolist()
     if value is None or (isinstance(value, float) and value != value):
         return []
     if isinstance(value, str | int | float):

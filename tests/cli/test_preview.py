@@ -4,8 +4,10 @@ import json
 
 import pytest
 
-from lightune.models.tiny import save_tiny
-from lightune.types import HeadSpec
+from lightune.cli.data import _views
+from lightune.models.tiny import ENCODER_DECODERS, save_tiny
+from lightune.tasks.translation import Translation
+from lightune.types import HeadSpec, Place, Record
 
 ROWS = [{"prompt": f"what is {n}?", "completion": f"good film {n}"} for n in range(6)]
 
@@ -76,3 +78,11 @@ def test_labels_are_shown_where_whole_texts_have_them(lightune, there):
     assert row["learnt"] is None
     assert row["target"] in (0, 1)
     assert row["tokens"][0] == "[CLS]"
+
+
+def test_a_target_is_no_mask_where_it_is_as_long_as_the_source():
+    _, tokenizer = ENCODER_DECODERS["t5"](HeadSpec("seq2seq_lm"))
+    record = Record({"source": "good film", "target": "film good"}, Place("d", 1))
+    [view] = _views(record, Translation(), tokenizer, {"form": "seq2seq"}, 64)
+    assert view["learnt"] is None
+    assert view["target"].split("<")[0].strip() == "film good"

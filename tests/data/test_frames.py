@@ -123,3 +123,15 @@ def test_settings_as_written(tmp_path):
     assert spec.model_dump()["train"] == [str(tmp_path / "a.csv")]
     assert (spec.test, spec.delimiter) == (0.0, "\t")
     assert len(DataSpec.model_fields) <= 12
+
+
+@pytest.mark.parametrize("form", [pd.DataFrame, lambda rows: rows])
+def test_what_stands_deep_in_a_cell_is_plain(form):
+    deep = {"a": np.float32(0.5), "b": [pd.NA, np.array([1, 2])], "c": float("nan")}
+    rows = [{"x": deep, "y": np.array(["s", "t"])}, {"x": None, "y": np.float32("nan")}]
+    found = read_frame(form(rows)).columns
+    assert found == {
+        "x": [{"a": 0.5, "b": [None, [1, 2]], "c": None}, None],
+        "y": [["s", "t"], None],
+    }
+    assert type(found["x"][0]["b"][1][0]) is int

@@ -1,10 +1,17 @@
 """Labels as words, and rows that cannot be used: counted, said, or refused."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
-from lightune.data.records import label_of, split_labels
+from lightune.data.read import read_tables
+from lightune.data.records import label_of, make_records, split_labels
+from lightune.data.report import describe_split
+from lightune.data.spec import DataSpec
 from lightune.errors import DataError
+from lightune.types import Place, Record
+from tests.data.conftest import Field
 
 
 @pytest.mark.parametrize(
@@ -109,3 +116,23 @@ def test_nothing_left(write, load, content, problem):
 def test_cells_of_the_wrong_type(load, row, problem):
     with pytest.raises(DataError, match=rf"<list>:1: column .* {problem}"):
         load([row], {"label": "label"})
+
+
+TURNS = [{"role": "user", "content": "a"}, {"role": "assistant", "content": "b"}]
+
+
+@pytest.mark.parametrize(
+    ("cell", "kept"), [(TURNS, 1), (None, 0), ("", 0), (float("nan"), 0), ("[]", 1)]
+)
+def test_a_conversation_beside_an_empty_text_is_no_empty_row(cell, kept):
+    fields = Field("messages", ("messages",), "turns", False), Field("system", ("system",))
+    fields = fields[0], replace(fields[1], needed_to_train=False)
+    rows = [{"messages": TURNS, "system": "x"}, {"messages": cell, "system": ""}]
+    made = make_records(read_tables(rows, DataSpec(), set()), fields, {})
+    assert (len(made.records), len(made.empty)) == (1 + kept, 1 - kept)
+
+
+def test_a_report_counts_what_is_read_of_conversations_and_not_what_is_learnt():
+    values = {"messages": TURNS, "system": "xyz", "target": "long " * 9, "answer": "long"}
+    split = describe_split([Record(values, Place("d", 1))])
+    assert (split["empty_texts"], split["characters"]["max"]) == (0, 5)

@@ -59,6 +59,13 @@ def test_console_draws_the_same_in_colour():
         ),
         (scores(0.9, 0.025, 1.0, records=1), "with 1 test record the"),
         (scores(0.6, 0.58, 0.62), "no better than majority class (0.600)"),
+        (Scores({"bleu": Score(20.0, 15.0, 24.0)}, {}, {}), None),
+        (Scores({"bleu": Score(20.0, 10.0, 24.0)}, {}, {}), "bleu is wide"),
+        (
+            Scores({"perplexity": Score(20.0, 15.0, 24.0)}, {}, {"start": {"perplexity": 30.0}}),
+            None,
+        ),
+        (Scores({"mae": Score(2.0)}, {}, {"training_mean": {"mae": 1.0}}), "no better than"),
         (Scores({}, {}, {}), None),
         (Scores({"rouge": Score(0.2)}, {}, {}), None),
     ],

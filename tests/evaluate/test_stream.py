@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from lightune.conversation import Conversation
-from lightune.errors import ConfigError
+from lightune.errors import ConfigError, DataError
 from lightune.evaluate.generate import before_words, generate
 from lightune.evaluate.stream import Pieces, stream
 from lightune.models.generation import write
@@ -93,6 +93,7 @@ def test_a_stop_word_ends_a_row_and_is_left_out():
     [ended] = write(model, inputs([5, 9]), how, 0, decode)
     assert ended == free[: len(ended)]
     assert len(ended) <= 6 < len(free)
+    assert write(model, inputs([5, 9], [7, 3]), how, 0, decode)[0] == ended  # no padding behind
     assert before_words("one two three", ("three", "two")) == ("one", True)
     assert before_words("one", ()) == ("one", False)
 
@@ -118,6 +119,21 @@ def test_a_stream_is_what_is_written_otherwise():
     assert [tokens] == generate(model, [example], how, pad_id=0)
     text = tokenizer.decode([t for t in tokens if t not in STOP])
     assert "".join(shown) == text
+
+
+def test_an_answers_room_is_that_of_its_own_prompt(monkeypatch):
+    model, _ = FAMILIES["llama"](LM)
+    widths = []
+
+    def recorded(model, inputs, *rest):
+        widths.append(tuple(inputs["input_ids"].shape))
+        return inputs["input_ids"].tolist()
+
+    monkeypatch.setattr("lightune.evaluate.generate.write", recorded)
+    most = model.config.max_position_embeddings
+    sizes = (3, most - 5, most - 4, most - 2, most - 2)
+    generate(model, [Example(0, {}, prompt=[7] * n) for n in sizes], Generation(5, STOP), pad_id=0)
+    assert sorted(widths) == [(1, most - 4), (2, most - 5), (2, most - 2)]
 
 
 @pytest.fixture(scope="module")
@@ -148,6 +164,9 @@ def test_a_conversation_remembers_and_forgets(talker):
     talk.say("and 4?")
     assert talk.forgotten > 0
     assert talk.forgotten % 2 == 0
+    assert talk.cut == 0
+    talk.say("what is 1? " * 40)
+    assert talk.cut > 0
     talk.forget()
     assert talk.turns == []
 
@@ -165,6 +184,47 @@ def test_chat_reads_lines_and_answers(talker, lightune_main, monkeypatch, capsys
     [question, answer] = json.loads(capsys.readouterr().out)["turns"]
     assert question == {"role": "user", "content": "what is 1?"}
     assert answer["content"] == expected
+
+
+def test_input_that_is_not_utf_8_is_named(talker, lightune_main, monkeypatch, capsys):
+    given = io.BytesIO(b"hi\n" + "好\n".encode("gb18030"))
+    monkeypatch.setattr("sys.stdin", io.TextIOWrapper(given, encoding="utf-8"))
+    assert lightune_main(["chat", str(talker.folder), "--max-new-tokens", "2"]) == 2
+    assert "standard input is not UTF-8" in capsys.readouterr().err
+
+
+def test_a_stop_word_of_white_space_ends_an_answer(talker, monkeypatch):
+    predictor = talker.predictor
+    how = Generation(6, STOP, stop_words=("\n",))
+    monkeypatch.setattr(type(predictor.task), "generation", lambda *rest: how)
+    monkeypatch.setattr(type(predictor), "text", lambda self, tokens: " good film\n")
+    [answered] = talker.predict(["what is 1?"])
+    assert (answered["prediction"], answered["finished"]) == ("good film", True)
+
+
+def test_what_training_read_does_not_bind_and_answers_are_not_read(talker):
+    turns = [{"role": "user", "content": "what is 1?"}]
+    rows = {"messages": [turns]}, {"prompt": ["what is 1?"], "answer": ["good " * 500]}
+    texts = [talker.predict(data)[0]["prediction"] for data in (*rows, {"words": ["what is 1?"]})]
+    assert texts == [talker.predict(["what is 1?"])[0]["prediction"]] * 3
+
+
+def test_a_question_too_long_leaves_room_for_its_answer(talker):
+    [example] = talker.predictor.encode([Record({"prompt": "what is 1? " * 40}, Place("x", 1))])
+    assert len(example.prompt) == talker.predictor.max_length - 6
+    assert example.dropped > 0
+
+
+def test_an_answer_to_compare_with_is_missed_before_anything_is_written(talker, monkeypatch):
+    monkeypatch.setattr(type(talker.predictor), "predict", None)
+    with pytest.raises(DataError, match="no answer to compare with"):
+        talker.predictor.score([Record({"prompt": "what is 1?"}, Place("x", 1))])
+
+
+def test_a_run_that_forgets_takes_no_system_prompt(talker, monkeypatch):
+    monkeypatch.setattr(Conversation, "remembers", False)
+    with pytest.raises(ConfigError, match="takes no system prompt"):
+        Conversation(talker, "be brief")
 
 
 def test_a_run_that_does_not_write_cannot_talk(tiny, tmp_path):

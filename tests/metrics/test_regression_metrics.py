@@ -78,3 +78,10 @@ def test_numbers_that_do_not_vary(truth, guess, absent, r2):
     found = point(scores(np.array(truth, float), np.array(guess, float)), 3)
     assert absent.isdisjoint(found)
     assert found["r2"] == pytest.approx(r2)
+
+
+def test_numbers_far_from_zero_vary():
+    truth = np.array([1.0, 2, 3, 4]) + 1e7
+    found = point(scores(truth, truth + 0.5), 4)
+    assert found["r2"] == pytest.approx(r2_score(truth, truth + 0.5))
+    assert next(iter(found)) == "r2"

@@ -77,3 +77,7 @@ def test_a_pattern_gives_its_first_group_of_the_last_hit():
     assert extract("label: a, label: b ", r"label: (\w)") == "b"
     assert extract("yes or no", r"yes|no") == "no"
     assert extract("maybe", r"yes|no") is None
+
+
+def test_full_width_letters_and_digits_are_words():
+    assert words("\uff21\uff22\uff11\uff12 好x") == ["\uff41\uff42\uff11\uff12", "好", "x"]

@@ -81,12 +81,12 @@ class TestOverfittingTenRecords:
         assert len(then) == 10
 
     def test_a_shuffled_file_gives_each_record_the_same(self, overfitted):
-        one = overfitted.predict([{"prompt": r["prompt"], "answer": r["completion"]} for r in ROWS])
-        other = overfitted.predict(
-            [{"prompt": r["prompt"], "answer": r["completion"]} for r in ROWS[::-1]]
+        made = [{"prompt": r["prompt"], "answer": r["completion"]} for r in ROWS]
+        one, other = (
+            overfitted.predictor.score(overfitted.records(rows))[1] for rows in (made, made[::-1])
         )
-        assert [(r["loss"], r["prediction"]) for r in one] == [
-            (r["loss"], r["prediction"]) for r in other[::-1]
+        assert [(p.measures["loss"], p.value) for p in one] == [
+            (p.measures["loss"], p.value) for p in other[::-1]
         ]
 
 

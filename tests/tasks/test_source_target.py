@@ -189,3 +189,18 @@ def test_beams_only_where_time_is_not_short(tiny):
     how = task.generation(tokenizer, SEQ2SEQ, "test")
     assert (how.beams, how.length_penalty) == (4, 0.6)
     assert json.loads(task.model_dump_json())["decoding"]["beams"] == 4
+
+
+def test_scores_while_training_are_of_greedy_writing():
+    task = parse(Translation, {"decoding": {"temperature": 0.7, "top_k": 5}}, "task")
+    _, tokenizer = ENCODER_DECODERS["t5"](HeadSpec("seq2seq_lm"))
+    found = [task.generation(tokenizer, SEQ2SEQ, p).temperature for p in ("validation", "test")]
+    assert found == [0.0, 0.7]
+
+
+def test_a_source_without_target_that_must_be_cut_leaves_room_to_write():
+    _, tokenizer = FAMILIES["llama"](HeadSpec("causal_lm"))
+    task = Text2Text(max_new_tokens=20)
+    state = task.fit_tokenizer(tokenizer, {"form": "decoder"})
+    [example] = task.encode(records(("what is a? " * 30, None)), tokenizer, state, 100)
+    assert 70 < len(example.prompt) <= 80
