@@ -1,5 +1,7 @@
-"""A finished run, opened for new data: its columns may have other names than in training, and
-texts may come from standard input."""
+"""A finished run, opened for new data whose columns may have other names than in training.
+
+Also here: the texts of standard input, decoded.
+"""
 
 from __future__ import annotations
 
