@@ -238,8 +238,11 @@ def _predictions(run: Run, records: Sequence[Record], rows: Sequence[Mapping[str
         raise RunError(
             f"the adapter does not give the predictions that {run.folder} recorded",
             found=f"{len(wrong)} of {len(pairs)} differ, the first: {records[wrong[0]].place}: "
-            f"recorded {str(rows[wrong[0]]['prediction'])[:60]!r}, now "
-            f"{str(next(now.value for i, _, now in pairs if i == wrong[0]))[:60]!r}",
+            + "; ".join(
+                f"recorded {_shown(row['prediction'], row)}, now {_shown(now.value, now.measures)}"
+                for i, row, now in pairs
+                if i == wrong[0]
+            ),
             mend="copy the run again from where it came, or train again",
         )
     kinds = {
@@ -254,6 +257,11 @@ def _predictions(run: Run, records: Sequence[Record], rows: Sequence[Mapping[str
         "within": tolerance,
         "compared": ", ".join(kind for kind, there in kinds.items() if there) + unread,
     }
+
+
+def _shown(value: Any, measures: Mapping[str, Any]) -> str:
+    loss = f" (loss {measures['loss']})" if "loss" in measures else ""
+    return f"{str(value)[:60]!r}{loss}"
 
 
 def _recorded_dtype(run: Run) -> str:
