@@ -170,9 +170,9 @@ def latest(parent: Path, note: Callable[[str], None]) -> Checkpoint | None:
         except RunError as error:
             refused[folder] = error
             continue
-        for bad, error in refused.items():
+        for bad, why in refused.items():
             aside = _rename_away(bad, "damaged")
-            note(f"{error.problem} ({error.found}); set aside as {aside.name}")
+            note(f"{why.problem} ({why.found}); set aside as {aside.name}")
         return found
     before = sorted(folder.name for folder in parent.glob("damaged-*"))
     if refused or before:
