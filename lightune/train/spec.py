@@ -102,7 +102,7 @@ class TrainSpec(Settings):
     model_config = ConfigDict(validate_by_name=True, validate_by_alias=True)
 
     epochs: PositiveFloat | None = None
-    """Passes over the training records; 0.5 is half a pass. Null takes 3, more for few records
+    """Passes over the training records; 0.5 is half a pass. Null takes 4, more for few records
     (up to 15, for 400 optimiser steps) and fewer for many (down to 1, for 200,000 records)."""
     max_steps: PositiveInt | None = None
     """End after so many optimiser steps; with epochs given as well, whichever is reached first."""
