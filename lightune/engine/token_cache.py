@@ -172,12 +172,10 @@ def _read(file: Path, note: Callable[[str], None]) -> list[Example] | None:
         content = file.read_bytes()
     except OSError:
         return None
-    try:
+    with contextlib.suppress(SafetensorError, ValueError, KeyError):  # not what we wrote: made anew
         arrays = load(content)
         if bytes(arrays.pop("sha256", np.zeros(0))) == bytes(_digest(arrays)):
             return unpack(arrays)
-    except (SafetensorError, ValueError, KeyError):
-        pass  # not what we wrote: said below, and made anew
     note(f"{file} is damaged: its records are tokenised again")
     return None
 

@@ -10,7 +10,7 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any, ClassVar
+from typing import Any, ClassVar, final
 
 from torch import Tensor, nn
 
@@ -141,13 +141,22 @@ class Task(Settings, ABC):
             DataError: a column is plainly not what it was taken for.
         """
 
-    @abstractmethod
+    @final
     def learn(self, records: Sequence[Record]) -> dict[str, Any]:
         """Return what the training records teach (label names and counts …), JSON-ready.
 
         Raises:
-            DataError: the records cannot train this task (one label only, …).
+            DataError: there are none, or they cannot train this task (one label only, …).
         """
+        if not records:
+            raise DataError(
+                "there are no training records", found="0 records", mend="name a file with rows"
+            )
+        return self.study(records)
+
+    def study(self, records: Sequence[Record]) -> dict[str, Any]:
+        """Do the work of `learn`, with at least one record; where nothing is learnt, leave it."""
+        return {"notes": []}
 
     @abstractmethod
     def head(self, state: dict[str, Any]) -> HeadSpec:
@@ -226,6 +235,7 @@ class Task(Settings, ABC):
     def truth(self, records: Sequence[Record], state: dict[str, Any]) -> list[Any]:
         """Return what the records say, in the form of `Prediction.value`."""
 
+    @final
     def score(
         self,
         predictions: Sequence[Prediction],

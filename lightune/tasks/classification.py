@@ -28,8 +28,8 @@ from lightune.metrics.intervals import point
 from lightune.tasks import base, labels
 from lightune.tasks.base import Resampling, Scores, Task
 from lightune.tasks.finite import refuse_not_finite
-from lightune.tasks.guesses import LABEL_COLUMNS, PAIR_COLUMNS, TEXT_COLUMNS
-from lightune.tasks.texts import are_pairs, encode_texts
+from lightune.tasks.guesses import LABEL_COLUMNS
+from lightune.tasks.texts import TEXT_FIELDS, TextOrPair, are_pairs, encode_texts
 from lightune.types import Batch, Example, HeadSpec, Prediction, Record
 
 
@@ -49,22 +49,17 @@ def _weights(value: Any) -> Any:
     }
 
 
-class Classification(Task):
+class Classification(TextOrPair, Task):
     """One label per text, or several."""
 
     name: ClassVar[str] = "classification"
     summary: ClassVar[str] = "label texts or pairs of texts: binary, multi-class, multi-label"
     fields: ClassVar[tuple[base.Field, ...]] = (
-        base.Field("text", TEXT_COLUMNS),
-        base.Field("text_pair", PAIR_COLUMNS, needed_to_train=False, needed_to_predict=False),
+        *TEXT_FIELDS,
         base.Field("label", LABEL_COLUMNS, kind="label", needed_to_predict=False),
     )
     deciding: ClassVar[str] = "macro_f1"
 
-    text: str | list[str] | None = None
-    """Column of the text, or several that are joined; guessed from common names when left out."""
-    text_pair: str | list[str] | None = None
-    """Column of the second text where each record is a pair of texts."""
     label: str | list[str] | None = None
     """Column of the label, or several columns of 0 and 1, one for each of several labels; guessed
     from common names when left out."""
@@ -83,19 +78,12 @@ class Classification(Task):
     def several_labels(self, state: dict[str, Any] | None = None) -> bool | None:
         return self.multi_label if state is None else bool(state["multi_label"])
 
-    def needed_after(self, state: dict[str, Any]) -> tuple[str, ...]:
-        return ("text_pair",) if state.get("pair") else ()
-
     def check(self, records: Sequence[Record]) -> None:
         multi, _ = self._multi(records)
         if not multi:
             labels.refuse_free_text(Counter(map(labels.single_name, records)), records)
 
-    def learn(self, records: Sequence[Record]) -> dict[str, Any]:
-        if not records:
-            raise DataError(
-                "there are no training records", found="0 records", mend="name a file with rows"
-            )
+    def study(self, records: Sequence[Record]) -> dict[str, Any]:
         multi, note = self._multi(records)
         counts: Counter[str] = Counter()
         for record in records:

@@ -126,13 +126,6 @@ class Instruct(Written, Task):
             "task.answer=COLUMN",
         )
 
-    def learn(self, records: Sequence[Record]) -> dict[str, Any]:
-        if not records:
-            raise DataError(
-                "there are no training records", found="0 records", mend="name a file with rows"
-            )
-        return {"notes": []}
-
     def head(self, state: dict[str, Any]) -> HeadSpec:
         return HeadSpec("causal_lm")
 

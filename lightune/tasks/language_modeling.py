@@ -19,7 +19,7 @@ from typing import Any, ClassVar
 import numpy as np
 from pydantic import PositiveInt
 
-from lightune.errors import ConfigError, DataError, ModelError
+from lightune.errors import ConfigError, ModelError
 from lightune.metrics.intervals import Weights
 from lightune.nn import losses
 from lightune.tasks import base
@@ -50,13 +50,6 @@ class LanguageModeling(Written, Task):
     """When predicting, a text goes on for so many tokens if it does not end before."""
     decoding: HowWritten = Decoding()
     """How it goes on."""
-
-    def learn(self, records: Sequence[Record]) -> dict[str, Any]:
-        if not records:
-            raise DataError(
-                "there are no training records", found="0 records", mend="name a file with texts"
-            )
-        return {"notes": []}
 
     def head(self, state: dict[str, Any]) -> HeadSpec:
         return HeadSpec("causal_lm")

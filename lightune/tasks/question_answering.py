@@ -78,11 +78,7 @@ class QuestionAnswering(Task):
     """How much higher than the best answer "no answer" must score to be given, where training had
     questions without answer."""
 
-    def learn(self, records: Sequence[Record]) -> dict[str, Any]:
-        if not records:
-            raise DataError(
-                "there are no training records", found="0 records", mend="name a file with rows"
-            )
+    def study(self, records: Sequence[Record]) -> dict[str, Any]:
         found = Found()
         spans = [span_of(record, found) for record in records]
         texts = [text for record in records for text in expected(record)]

@@ -21,40 +21,28 @@ from lightune.metrics.intervals import point
 from lightune.tasks import base
 from lightune.tasks.base import Resampling, Scores, Task
 from lightune.tasks.finite import refuse_not_finite
-from lightune.tasks.guesses import LABEL_COLUMNS, NUMBER_COLUMNS, PAIR_COLUMNS, TEXT_COLUMNS
-from lightune.tasks.texts import are_pairs, encode_texts
+from lightune.tasks.guesses import LABEL_COLUMNS, NUMBER_COLUMNS
+from lightune.tasks.texts import TEXT_FIELDS, TextOrPair, are_pairs, encode_texts
 from lightune.types import Batch, Example, HeadSpec, Prediction, Record
 
 
-class Regression(Task):
+class Regression(TextOrPair, Task):
     """A number for each text or pair of texts."""
 
     name: ClassVar[str] = "regression"
     summary: ClassVar[str] = "estimate a number for texts or pairs of texts: similarity, rating"
     fields: ClassVar[tuple[base.Field, ...]] = (
-        base.Field("text", TEXT_COLUMNS),
-        base.Field("text_pair", PAIR_COLUMNS, needed_to_train=False, needed_to_predict=False),
+        *TEXT_FIELDS,
         base.Field(
             "label", (*NUMBER_COLUMNS, *LABEL_COLUMNS), kind="number", needed_to_predict=False
         ),
     )
     deciding: ClassVar[str] = "r2"
 
-    text: str | list[str] | None = None
-    """Column of the text, or several that are joined; guessed from common names when left out."""
-    text_pair: str | list[str] | None = None
-    """Column of the second text where each record is a pair of texts."""
     label: str | None = None
     """Column of the number; guessed from common names when left out."""
 
-    def needed_after(self, state: dict[str, Any]) -> tuple[str, ...]:
-        return ("text_pair",) if state["pair"] else ()
-
-    def learn(self, records: Sequence[Record]) -> dict[str, Any]:
-        if not records:
-            raise DataError(
-                "there are no training records", found="0 records", mend="name a file with rows"
-            )
+    def study(self, records: Sequence[Record]) -> dict[str, Any]:
         numbers = np.array(self.truth(records, {}))
         if np.ptp(numbers) == 0:
             raise DataError(

@@ -88,12 +88,8 @@ class SourceTarget(Written, Settings):
                 mend="complete or remove these rows, or name the column: task.target=COLUMN",
             )
 
-    def learn(self, records: Sequence[Record]) -> dict[str, Any]:
-        """See `Task.learn`."""
-        if not records:
-            raise DataError(
-                "there are no training records", found="0 records", mend="name a file with rows"
-            )
+    def study(self, records: Sequence[Record]) -> dict[str, Any]:
+        """See `Task.study`."""
         several = sum(len(targets_of(record)) > 1 for record in records)
         note = f"{several} training rows have several targets: the first of each is learnt"
         return {"notes": [note] if several else []}

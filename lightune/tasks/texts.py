@@ -8,11 +8,34 @@ from collections.abc import Sequence
 from typing import Any
 
 from lightune.errors import ConfigError, DataError
+from lightune.settings import Settings
+from lightune.tasks.base import Field
+from lightune.tasks.guesses import PAIR_COLUMNS, TEXT_COLUMNS
 from lightune.tasks.labels import is_missing
 from lightune.types import Record
 
 Encoded = tuple[dict[str, list[int]], int]
 """The model's inputs, and how many tokens truncation lost."""
+
+TEXT_FIELDS = (
+    Field("text", TEXT_COLUMNS),
+    Field("text_pair", PAIR_COLUMNS, needed_to_train=False, needed_to_predict=False),
+)
+"""What `TextOrPair` reads from a row."""
+
+
+class TextOrPair(Settings):
+    """The settings of a `Task` that reads one text or a pair; put it before `Task` among the
+    bases, and whether records are pairs into its state as `pair`."""
+
+    text: str | list[str] | None = None
+    """Column of the text, or several that are joined; guessed from common names when left out."""
+    text_pair: str | list[str] | None = None
+    """Column of the second text where each record is a pair of texts."""
+
+    def needed_after(self, state: dict[str, Any]) -> tuple[str, ...]:
+        """Return the fields that a model trained on pairs cannot do without."""
+        return ("text_pair",) if state.get("pair") else ()
 
 
 def are_pairs(records: Sequence[Record]) -> bool:
