@@ -1,0 +1,1 @@
+"""Compare methods, models and settings on one task: same folds, same seeds, honest intervals."""
