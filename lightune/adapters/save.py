@@ -46,6 +46,8 @@ PEFT_VERSION = f"0.21.0{OURS}"
 PROMPT = "prompt_embeddings"
 PROMPT_LEARNING = {"PROMPT_TUNING", "P_TUNING", "PREFIX_TUNING"}
 """Methods whose weights PEFT saves as one tensor, named `PROMPT`."""
+DISK = {errno.ENOSPC: "is full", errno.EDQUOT: "quota is used up", errno.EIO: "failed"}
+"""What the system says of a disk that takes no more, in words."""
 PEFT_TASK_TYPES = {
     "sequence_classification": "SEQ_CLS",
     "regression": "SEQ_CLS",
@@ -172,13 +174,18 @@ def _check_new(folder: Path) -> None:
         )
 
 
+def _is(error: OSError | SafetensorError, code: int) -> bool:
+    """Whether the system gave this code; safetensors tells it in its text only."""
+    return getattr(error, "errno", None) == code or f"os error {code})" in str(error)
+
+
 @contextmanager
 def new_folder(folder: Path) -> Iterator[Path]:
     """Give a folder to write into that takes its place, whole and synced, when the body has ended.
 
     Raises:
         AdapterError: `folder` exists.
-        ResourceError: the disk is full; no part of the adapter is left behind.
+        ResourceError: the disk is full or failed; no part of the adapter is left behind.
     """
     _check_new(folder)
     temporary = folder.parent / f".{folder.name}.{secrets.token_hex(4)}.tmp"
@@ -190,14 +197,14 @@ def new_folder(folder: Path) -> Iterator[Path]:
         temporary.rename(folder)
         _fsync(folder.parent)
     except (OSError, SafetensorError) as error:
-        full = getattr(error, "errno", None) == errno.ENOSPC or "os error 28" in str(error)
-        if not full:
+        problem = next((word for code, word in DISK.items() if _is(error, code)), None)
+        if problem is None:
             raise
         raise ResourceError(
-            f"the disk is full: the adapter could not be written to {folder}",
+            f"the disk {problem}: the adapter could not be written to {folder}",
             found=str(error),
-            mend="free some space and save or train again, into a new folder; no part of the "
-            "adapter is left behind",
+            mend="free some space, or take another disk, and save or train again into a new "
+            "folder; no part of the adapter is left behind",
         ) from None
     finally:
         shutil.rmtree(temporary, ignore_errors=True)

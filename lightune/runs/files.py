@@ -1,8 +1,8 @@
 """Write files so that a reader, or a crash, never meets half of one.
 
 How:        into a hidden file beside the target, fsync, rename over it, fsync the folder.
-Errors:     a full disk (or quota) becomes `ResourceError`, a folder that may not be written
-            `RunError`.
+Errors:     a full or broken disk (or quota) becomes `ResourceError`, a folder that may not be
+            written `RunError`.
 Not here:   the log, which grows line by line (`log.py`).
 """
 
@@ -36,6 +36,12 @@ def disk_errors(path: Path) -> Iterator[None]:
                 f"{path} cannot be written: the disk is full",
                 found=str(error.strerror),
                 mend=f"free space where {path.parent} is, or choose another folder: --out DIR",
+            ) from error
+        if error.errno == errno.EIO:
+            raise ResourceError(
+                f"{path} cannot be written: the disk failed",
+                found=str(error.strerror),
+                mend=f"look after the disk that {path.parent} is on; or another folder: --out DIR",
             ) from error
         if error.errno in (errno.EACCES, errno.EPERM, errno.EROFS):
             raise RunError(

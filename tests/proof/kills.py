@@ -29,6 +29,8 @@ sys.path.insert(0, str(Path(__file__).parents[1]))
 from small_runs import files, recipe, rows, write_csv
 
 from lightune import pipeline
+from lightune.cli.messages import of_environment
+from lightune.errors import LightuneError
 from lightune.evaluate import plots
 from lightune.models.tiny import save_tiny
 from lightune.train import checkpoint
@@ -50,6 +52,8 @@ def in_child(
 ) -> int | None:
     """Return the exit status of `work` done in a forked child; None where it was killed.
 
+    The status is the command line's: 0, 2 for an error that names its mend, 1 for any other.
+
     Args:
         out: the run's folder.
         killed_after: seconds after the training's files are there, shortly before its first step.
@@ -66,6 +70,7 @@ def in_child(
             work()
             status = 0
         except BaseException as error:
+            status = 2 if isinstance(error, LightuneError) or of_environment(error) else 1
             os.write(2, f"{type(error).__name__}: {error}\n".encode())
         finally:
             os._exit(status)

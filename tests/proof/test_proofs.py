@@ -38,3 +38,19 @@ def test_some_damage_is_seen():
     found = proved("damage.py", "--flips", "60", "--truncations", "12")
     assert found["checkpoint"]["flips"] == [60, 60]
     assert found["sealed run"]["deletions"] == [5, 5]
+
+
+def test_some_crash_points_are_recovered():
+    found = proved("crash_points.py", "--every", "45")
+    if "skipped" in found:
+        pytest.skip(found["skipped"])
+    assert found["train"]["kinds"]["fsync"] > 20
+    assert found["train"]["kill"]["recovered"] >= 3
+
+
+def test_some_full_disks_lose_nothing():
+    found = proved("full_disk.py", "--sizes", "3")
+    if "skipped" in found:
+        pytest.skip(found["skipped"])
+    assert (found["disks"], found["lost"]) == (3, 0)
+    assert found["ended"] >= 1
