@@ -42,7 +42,11 @@ class Outcome:
         adapter_bytes: of the file that holds them.
         latency: seconds to predict one record alone, the median of several.
         throughput: records predicted per second.
-        settings: what the contender is made of, JSON-ready.
+        settings: what the contender is made of, JSON-ready: `kind` (`method` or `baseline`),
+            `model` and `method` (None where it has none), `grid` (`{"method.rank": 2}`: the values
+            by which it differs from its neighbours), `tuned` (the values chosen inside the
+            training part), and `size` as it was asked for (`all`, `32`, `8/class`), since the
+            training parts of two folds may differ by a record.
     """
 
     contender: str
