@@ -42,7 +42,8 @@ def command(name: str, method: str, seed: int, files: tuple[Path, Path], out: Pa
         str(Path(sys.executable).with_name("lightune")), "train", "--json",
         "--task", "classification",
         "--data", str(files[0]), "--test", str(files[1]), "--model", model_of(name),
-        "--method", method, "-s", f"train.seed={seed}", "--out", str(out),
+        "--method", method, "-s", f"train.seed={seed}", "-s", "data.overlap=allow",
+        "--out", str(out),
     ]  # fmt: skip
 
 

@@ -31,7 +31,7 @@ def recipe(job: dict[str, Any]) -> dict[str, Any]:
         "task": task,
         "model": job["folder"],
         "method": method,
-        "data": {"train": job["train"], "test": test},
+        "data": {"train": job["train"], "test": test, "overlap": "allow"},
         "train": {
             "epochs": job["epochs"],
             "batch_size": job["batch"],

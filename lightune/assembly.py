@@ -21,6 +21,7 @@ from lightune.adapters import peft_folder
 from lightune.adapters.files import MANIFEST
 from lightune.adapters.load import load_adapter
 from lightune.adapters.manifest import BaseModelId, HeadId, Manifest, describe_method, read_manifest
+from lightune.data import overlap
 from lightune.data.load import Splits, load_splits
 from lightune.data.report import add_lengths
 from lightune.engine import token_cache
@@ -148,6 +149,8 @@ def assemble(recipe: Recipe, note: Note, plan: Plan | None = None) -> Job:
     task, spec = recipe.task, recipe.train
     splits = splits_of(recipe)
     _tell(splits.notes, note)
+    if recipe.data.overlap == "refuse":
+        overlap.refuse(splits.named, "data.overlap")
     recipe = replace(recipe, train=spec.with_horizon(len(splits.train)))
     state = task.learn(splits.train)
     base = load(recipe.model, task.head(state), seed=spec.seed)
@@ -170,15 +173,13 @@ def assemble(recipe: Recipe, note: Note, plan: Plan | None = None) -> Job:
         predictor=Predictor(task, state, base.tokenizer, prepared, max_length),
         manifest=manifest,
     )
-    for name in ("train", "validation", "test"):
-        records = getattr(splits, name)
-        if records:
-            task.truth(records, state)  # what cannot be scored is said now, not after training
-            with collector_off():
-                examples = _encode(job, name, note)
-            lengths, dropped = [len(e) for e in examples], [e.dropped for e in examples]
-            add_lengths(splits.report, name, lengths, max_length, dropped)
-            job.examples[name] = examples
+    for name, records in splits.named.items():
+        task.truth(records, state)  # what cannot be scored is said now, not after training
+        with collector_off():
+            examples = _encode(job, name, note)
+        lengths, dropped = [len(e) for e in examples], [e.dropped for e in examples]
+        add_lengths(splits.report, name, lengths, max_length, dropped)
+        job.examples[name] = examples
     with threads_of(plan):
         job.prefix = find_prefix(base.model, job.loss, job.some_batches)
     if spec.batch_size == "auto":

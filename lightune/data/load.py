@@ -4,7 +4,8 @@ Why:        which rows are tested on decides what a score means, so it is settle
             `train`, `evaluate` and `predict` alike.
 Order:      a test (then a validation) set that the user names; else the one that the folder or
             hub data set brings, if it has labels; else a share of train, held out by label.
-Invariants: held-out rows share no text with train; given ones may, and the report counts it.
+Invariants: held-out rows share no text with train; given ones may, and the report counts it, but
+            for `data.overlap: drop`; refusing them is left to training (`overlap.refuse`).
 """
 
 import random
@@ -12,6 +13,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from lightune.data import overlap
 from lightune.data.columns import (
     UNTRAINED,
     ColumnError,
@@ -50,6 +52,12 @@ class Splits:
     test: list[Record]
     notes: list[str]
     report: dict[str, Any]
+
+    @property
+    def named(self) -> dict[str, list[Record]]:
+        """The records of each split that has any, by its name."""
+        every = {"train": self.train, "validation": self.validation, "test": self.test}
+        return {name: records for name, records in every.items() if records}
 
 
 def load_splits(
@@ -113,6 +121,8 @@ def load_splits(
                 sets["train"] = _limited(sets["train"], spec.limit, seed, notes)
             passage = next((f.name for f in fields if f.kind == "passage"), None)
             sets["train"], sets[role] = _held_out(sets["train"], share, seed, role, notes, passage)
+    if spec.overlap == "drop":
+        sets["train"] = _dropped(sets, notes)
     sets["train"] = _limited(sets["train"], spec.limit, seed, notes)
 
     ordered = {name: sets[name] for name in ("train", "validation", "test") if sets.get(name)}
@@ -210,6 +220,22 @@ def _held_out(
             mend=f"give more rows, or a file: `data: {{{role}: FILE}}`, or none: `{role}: 0`",
         )
     return rest, held
+
+
+def _dropped(sets: dict[str, list[Record]], notes: list[str]) -> list[Record]:
+    """Return the training records without those whose text is tested on."""
+    tested = [record for name, records in sets.items() if name != "train" for record in records]
+    kept = overlap.without(sets["train"], tested)
+    lost = len(sets["train"]) - len(kept)
+    if lost:
+        notes.append(f"train: {count(lost, 'row')} left out that are tested on (data.overlap)")
+    if not kept:
+        raise DataError(
+            "data.overlap: drop leaves nothing to train on",
+            found=f"all {count(lost, 'row')} of train are tested on",
+            mend="name other files under `data.test` and `data.validation`",
+        )
+    return kept
 
 
 def _limited(records: list[Record], limit: int | None, seed: int, notes: list[str]) -> list[Record]:

@@ -132,7 +132,20 @@ def render(report: Mapping[str, Any]) -> list[str]:
         if shared["texts"]:
             first, second = pair.split("/")
             lines.append(f"texts that {first} has too: {count(shared['rows'], 'row')} of {second}")
+        if shared.get("near_rows"):
+            lines.append(near_line(pair, shared))
     return lines
+
+
+def near_line(pair: str, shared: Mapping[str, Any]) -> str:
+    """Return the line on near duplicates of two splits."""
+    first, second = pair.split("/")
+    train, other = shared["compared"]
+    of = shared["near_rows"], f"{count(other, 'row')} of {second}"
+    return (
+        f"texts almost as in {first}: {of[0]:,} of {of[1]} (8 of 10 words the same, "
+        f"{count(train, 'row')} of {first} compared)"
+    )
 
 
 def count(number: int, noun: str) -> str:
@@ -143,17 +156,18 @@ def count(number: int, noun: str) -> str:
 def _texts(record: Record) -> list[str]:
     """Return the texts that are read, the turns of a conversation each on its own."""
     read = [value for name, value in record.values.items() if name not in LEARNT]
-    return list(_flat(read))
+    return list(flat_texts(read))
 
 
-def _flat(value: Any) -> Iterator[str]:
+def flat_texts(value: Any) -> Iterator[str]:
+    """Yield every text in a field, the turns of a conversation each on its own."""
     if isinstance(value, str):
         yield value
     elif isinstance(value, Mapping):
-        yield from _flat([value.get(name) for name in ("content", "value", "text")])
+        yield from flat_texts([value.get(name) for name in ("content", "value", "text")])
     elif isinstance(value, list | tuple):
         for item in value:
-            yield from _flat(item)
+            yield from flat_texts(item)
 
 
 def _labels(record: Record) -> list[str]:

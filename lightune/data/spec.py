@@ -41,6 +41,9 @@ class DataSpec(Settings):
     """Which split of a hub data set is trained on; `train` when left out."""
     revision: str | None = None
     """Commit, tag or branch of a hub data set."""
+    overlap: Literal["refuse", "drop", "allow"] = "refuse"
+    """What happens where test or validation files hold texts that `train` has too: the run is
+    refused, they are dropped from `train`, or they are allowed and counted in the data report."""
     limit: int | None = Field(default=None, ge=1)
     """Train on this many rows only, drawn at random under the seed. For trying things out."""
 

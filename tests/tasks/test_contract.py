@@ -26,7 +26,7 @@ def learnt(request, tiny, tmp_path_factory):
         tiny(case.family),
         "full",
         task={"name": request.param, **case.settings},
-        data={"train": str(file), "test": str(file)},
+        data={"train": str(file), "test": str(file), "overlap": "allow"},
         **settings,
     )
     return request.param, run, file

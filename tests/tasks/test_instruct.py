@@ -48,7 +48,7 @@ def overfitted(folder, tmp_path_factory):
     file.write_text("\n".join(map(json.dumps, ROWS)), encoding="utf-8")
     options = {"max_steps": 90, "batch_size": 10, "learning_rate": 1e-2}
     task = {"name": "instruct", "max_new_tokens": 20}
-    data = {"train": str(file), "test": str(file)}
+    data = {"train": str(file), "test": str(file), "overlap": "allow"}
     made = recipe(folder, "full", data=data, task=task, **options)
     return train(made, out=there / "run", progress="silent")
 
