@@ -7,8 +7,6 @@ adapter back.
 
 from __future__ import annotations
 
-import hashlib
-import json
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -19,6 +17,7 @@ from torch import nn
 
 from lightune.adapters import peft_folder
 from lightune.adapters.files import MANIFEST
+from lightune.adapters.identity import identity_of, tokenizer_hash
 from lightune.adapters.load import load_adapter
 from lightune.adapters.manifest import BaseModelId, HeadId, Manifest, describe_method, read_manifest
 from lightune.data import overlap
@@ -32,9 +31,7 @@ from lightune.engine.prepare import prepare
 from lightune.errors import AdapterError, ConfigError
 from lightune.methods.base import Attachment
 from lightune.methods.beside import modules_beside, train_new_modules
-from lightune.models.catalogue import catalogue
 from lightune.models.load import Base, load
-from lightune.models.naming import understand
 from lightune.nn import losses
 from lightune.predictor import Predictor, pad_id
 from lightune.recipe import Recipe
@@ -42,7 +39,7 @@ from lightune.runs.folder import RunFolder
 from lightune.train.batch_fit import with_fitting_batch
 from lightune.train.loop import to_device
 from lightune.train.memory import collector_off, give_back
-from lightune.types import Batch, Example
+from lightune.types import Batch, Example, HeadSpec
 
 LONGEST_BY_DEFAULT = 512
 """Tokens after which an input is cut when neither the recipe nor the model says less."""
@@ -135,30 +132,54 @@ class Job:
         }
 
 
-def assemble(recipe: Recipe, note: Note, plan: Plan | None = None) -> Job:
+@dataclass(frozen=True)
+class Sources:
+    """Where an assembly has what many of them may share, as the trials of a comparison do.
+
+    Attributes:
+        load: the base model, from its name, the head and the seed; its tensors are never written.
+        identity: what a base model is known by.
+        encode: the tokenised records of one split.
+    """
+
+    load: Callable[[str, HeadSpec, int], Base]
+    identity: Callable[[Base], BaseModelId]
+    encode: Callable[[Job, str, Note], list[Example]]
+
+
+def assemble(
+    recipe: Recipe,
+    note: Note,
+    plan: Plan | None = None,
+    splits: Splits | None = None,
+    sources: Sources | None = None,
+) -> Job:
     """Do everything that comes before the first training step.
 
     Args:
         recipe: resolved.
         note: takes each sentence the user should read.
         plan: the one to go on with; None takes this machine's.
+        splits: the records, where they are not the recipe's own; its report is added to.
+        sources: None takes everything anew.
 
     Raises:
         LightuneError: whatever is wrong with the data, the model, the method or their fit.
     """
     task, spec = recipe.task, recipe.train
-    splits = splits_of(recipe)
+    sources = sources or Sources(load, identity_of, encode_split)
+    splits = splits or splits_of(recipe)
     _tell(splits.notes, note)
     if recipe.data.overlap == "refuse":
         overlap.refuse(splits.named, "data.overlap")
     recipe = replace(recipe, train=spec.with_horizon(len(splits.train)))
     state = task.learn(splits.train)
-    base = load(recipe.model, task.head(state), seed=spec.seed)
+    base = sources.load(recipe.model, task.head(state), spec.seed)
     state = task.fit_tokenizer(base.tokenizer, task.fit_model(base.model.config, state))
     _tell(state.get("notes", ()), note)
     _tell(base.notes, note)
     max_length = _max_length(recipe, base, note)
-    manifest = _describe(recipe, state, base, max_length)
+    manifest = _describe(recipe, state, sources.identity(base), max_length)
     attachments = _attach(recipe, base, manifest)
     plan = plan or machine_plan(spec.precision, spec.engine)
     prepared = prepare(base.model, plan, modules_beside(base.model, base.new_modules))
@@ -176,7 +197,7 @@ def assemble(recipe: Recipe, note: Note, plan: Plan | None = None) -> Job:
     for name, records in splits.named.items():
         task.truth(records, state)  # what cannot be scored is said now, not after training
         with collector_off():
-            examples = _encode(job, name, note)
+            examples = sources.encode(job, name, note)
         lengths, dropped = [len(e) for e in examples], [e.dropped for e in examples]
         add_lengths(splits.report, name, lengths, max_length, dropped)
         job.examples[name] = examples
@@ -193,7 +214,7 @@ def assemble(recipe: Recipe, note: Note, plan: Plan | None = None) -> Job:
     return job
 
 
-def _encode(job: Job, split: str, note: Note) -> list[Example]:
+def encode_split(job: Job, split: str, note: Note) -> list[Example]:
     """Tokenise a split, or take it from the cache."""
     records = getattr(job.splits, split)
     if job.recipe.train.engine.token_cache == "off":
@@ -277,48 +298,19 @@ def _max_length(recipe: Recipe, base: Base, note: Note) -> int:
     return min(longest, LONGEST_BY_DEFAULT) if wanted is None else wanted
 
 
-def _describe(recipe: Recipe, state: Mapping[str, Any], base: Base, max_length: int) -> Manifest:
+def _describe(
+    recipe: Recipe, state: Mapping[str, Any], base: BaseModelId, max_length: int
+) -> Manifest:
     """Return the manifest as it stands before training; scores are added at the end."""
     head = recipe.task.head(dict(state))
     return Manifest(
-        base=BaseModelId(
-            name=base.name,
-            source=loadable_name(base.name),
-            # a package's version is no revision of the hub model it carries
-            revision="" if base.source.startswith("package ") else base.revision,
-            tensors_sha256=base.hash(),
-            tokenizer_sha256=tokenizer_hash(base.tokenizer),
-        ),
+        base=base,
         method=describe_method(recipe.method),
         task={"name": recipe.task.name, **recipe.task.model_dump(mode="json")},
         state=dict(state),
         head=HeadId(kind=head.kind, labels=head.labels, multi_label=head.multi_label),
         max_length=max_length,
     )
-
-
-def loadable_name(name: str) -> str:
-    """Return what other libraries can load: the hub id of a catalogue name, or the folder."""
-    meant = understand(name, catalogue())
-    if meant.kind != "catalogue":
-        return meant.id
-    return next((s.id for s in catalogue()[meant.id].sources if s.kind == "hub"), name)
-
-
-def tokenizer_hash(tokenizer: Any) -> str:
-    """Return a fingerprint of all that decides which ids a text becomes.
-
-    Truncation and padding are left out: they are set anew at every call.
-    """
-    words = sorted(tokenizer.get_vocab().items(), key=lambda item: item[1])
-    parts = [words, sorted(map(str, tokenizer.all_special_tokens)), tokenizer.model_input_names]
-    fast = getattr(tokenizer, "backend_tokenizer", None)
-    if fast is not None:
-        rules = json.loads(fast.to_str())
-        parts += [
-            rules[name] for name in ("normalizer", "pre_tokenizer", "post_processor", "model")
-        ]
-    return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()
 
 
 def _check_tokenizer(adapter: Path, manifest: Manifest, base: Base) -> None:
