@@ -26,7 +26,9 @@ from lightune.errors import ModelError
 from lightune.models.store import home
 from lightune.nn import attention, native
 from lightune.nn.dropout import swap_dropout
+from lightune.nn.gate import swap_gated
 from lightune.nn.gelu import swap_gelu
+from lightune.nn.rms_norm import swap_rms_norm
 
 
 @dataclass(slots=True)
@@ -106,7 +108,8 @@ def _choose_native(prepared: Prepared) -> None:
             "in the last digits"
         )
     elif plan.native:
-        swap_gelu(prepared.model)
+        for swap in (swap_gelu, swap_gated, swap_rms_norm):
+            swap(prepared.model)
 
 
 def _choose_attention(prepared: Prepared) -> None:

@@ -33,8 +33,8 @@ class EngineSpec(Settings):
     """Examples of a batch computed at once: less memory, the same result; null takes the whole
     batch, and `train.batch_size: auto` sets it where that does not fit."""
     native: Literal["auto", "off"] = "auto"
-    """Kernels in C for low-rank products, attention and GELU, compiled once on this machine where
-    it has a C compiler and a processor with the units for them."""
+    """Kernels in C for low-rank products, attention, activations and RMS normalisation, compiled
+    once on this machine where it has a C compiler and a processor with the units for them."""
     prefix_cache: Literal["auto", "on", "off"] = "auto"
     """Where the lower blocks are frozen: keep what they give for each text in a file while
     training, so that they run once and not in every epoch. `auto` does so for more than one."""

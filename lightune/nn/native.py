@@ -1,8 +1,8 @@
 """Kernels in C for what a CPU library does badly: built on this machine, checked, then used.
 
 Why:        beside the large products, a small model's training step spends half its time on
-            low-rank products, short rows of attention and GELU. `csrc/` computes each in one pass
-            (benchmarks/bench_parts.py measures them on and off).
+            low-rank products, short rows of attention, activations and normalisation. `csrc/`
+            computes each in one pass (benchmarks/bench_parts.py measures them on and off).
 How:        the machine's own C compiler makes a library of them once, in a second or two; it is
             kept in the cache folder, named by the hash of sources, flags and compiler. They use
             the OpenMP runtime that PyTorch has loaded, with its threads.
@@ -11,7 +11,7 @@ Invariants: nothing is used whose results were not compared with PyTorch's on th
 Errors:     none: where the kernels cannot be had, `missing` says why, and PyTorch's operations do
             the work.
 Not here:   whether they are to be used (`engine/plan.py`), their autograd (`lowrank.py`,
-            `native_attention.py`, `gelu.py`).
+            `native_attention.py`, `gelu.py`, `gate.py`, `rms_norm.py`).
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ import stat
 import subprocess
 import sys
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from ctypes import c_float, c_long, c_void_p
 from pathlib import Path
 
@@ -74,6 +74,10 @@ class Kernels:
         library.lowrank_backward.argtypes = [c_void_p] * 8 + [c_float] + [c_long] * 4
         library.gelu_forward.argtypes = [c_void_p] * 2 + [c_long]
         library.gelu_backward.argtypes = [c_void_p] * 3 + [c_long]
+        library.gate_forward.argtypes = [c_void_p] * 3 + [c_long]
+        library.gate_backward.argtypes = [c_void_p] * 5 + [c_long]
+        library.rms_norm_forward.argtypes = [c_void_p] * 4 + [c_float] + [c_long] * 2
+        library.rms_norm_backward.argtypes = [c_void_p] * 5 + [c_long] * 2
         for name in ("attention_forward", "attention_backward"):
             getattr(library, name).argtypes = [ctypes.POINTER(AttentionArguments)]
         library.attention_arguments.restype = c_long
@@ -120,6 +124,39 @@ class Kernels:
         """Return the gradient of x."""
         grad_x = torch.empty_like(x)
         self._library.gelu_backward(grad.data_ptr(), x.data_ptr(), grad_x.data_ptr(), x.numel())
+        return grad_x
+
+    def gate(self, g: Tensor, u: Tensor) -> Tensor:
+        """Return silu(g) u: bfloat16, contiguous, a multiple of 16 elements."""
+        y = torch.empty_like(g)
+        self._library.gate_forward(g.data_ptr(), u.data_ptr(), y.data_ptr(), g.numel())
+        return y
+
+    def gate_backward(self, grad: Tensor, g: Tensor, u: Tensor) -> tuple[Tensor, Tensor]:
+        """Return the gradients of g and u."""
+        grad_g, grad_u = torch.empty_like(g), torch.empty_like(u)
+        places = (t.data_ptr() for t in (grad, g, u, grad_g, grad_u))
+        self._library.gate_backward(*places, g.numel())
+        return grad_g, grad_u
+
+    def rms_norm(self, x: Tensor, weight: Tensor, eps: float) -> tuple[Tensor, Tensor]:
+        """Return x normalised, and what each row was scaled by in float32.
+
+        Args:
+            x: `[..., width]`, bfloat16, contiguous; `width` is a multiple of 16.
+            weight: `[width]`, bfloat16, contiguous.
+        """
+        rows, width = x.numel() // x.shape[-1], x.shape[-1]
+        y, scales = torch.empty_like(x), torch.empty(rows)
+        places = (t.data_ptr() for t in (x, weight, y, scales))
+        self._library.rms_norm_forward(*places, eps, rows, width)
+        return y, scales
+
+    def rms_norm_backward(self, grad: Tensor, x: Tensor, weight: Tensor, scales: Tensor) -> Tensor:
+        """Return the gradient of x."""
+        grad_x = torch.empty_like(x)
+        places = (t.data_ptr() for t in (grad, x, weight, scales, grad_x))
+        self._library.rms_norm_backward(*places, len(scales), x.shape[-1])
         return grad_x
 
     def attention(self, arguments: AttentionArguments) -> None:
@@ -253,15 +290,33 @@ def _wrong(candidate: Kernels) -> str | None:
     found = candidate.lowrank_backward(grad, x, A, B, found_h, sum_x, 2.0)
     if not close([found_h, y, sum_x, *found], expected):
         return "the low-rank kernel computed something else than PyTorch in a trial"
-    wide = draw(64).double().mul(3).bfloat16()
-    exact = wide.double().requires_grad_()
-    nn.functional.gelu(exact).sum().backward()
-    slopes = candidate.gelu_backward(torch.ones_like(wide), wide)
-    if not close([candidate.gelu(wide), slopes], [nn.functional.gelu(exact), exact.grad]):
-        return "the GELU kernel computed something else than PyTorch in a trial"
+    if not _pointwise_close(candidate, draw(3, 64).mul(3).bfloat16(), draw(3, 64).bfloat16()):
+        return "a kernel for activations computed something else than PyTorch in a trial"
     if differs(candidate, generator):
         return "the attention kernel computed something else than PyTorch in a trial"
     return None
+
+
+def _pointwise_close(candidate: Kernels, x: Tensor, u: Tensor) -> bool:
+    """Whether GELU, the gate and the normalisation are PyTorch's, and their gradients; x and u are
+    `[rows, width]`."""
+    one, width = torch.ones_like(x), x.shape[-1]
+    y, scales = candidate.rms_norm(x, u[0], 1e-5)
+    found = [candidate.gelu(x), candidate.gelu_backward(one, x)]
+    found += [candidate.gate(x, u), *candidate.gate_backward(one, x, u)]
+    found += [y, candidate.rms_norm_backward(u, x, u[0], scales)]
+    expected: list[Tensor | None] = []
+    trials: tuple[tuple[Callable[..., Tensor], tuple[Tensor, ...], Tensor], ...] = (
+        (nn.functional.gelu, (x,), one),
+        (lambda g, up: nn.functional.silu(g) * up, (x, u), one),
+        (lambda at: nn.functional.rms_norm(at, (width,), u[0].double(), 1e-5), (x,), u),
+    )
+    for function, inputs, grad in trials:
+        exact = [t.double().requires_grad_() for t in inputs]
+        result = function(*exact)
+        result.backward(grad.double())
+        expected += [result.detach(), *(t.grad for t in exact)]
+    return close(found, expected)
 
 
 def close(found: Sequence[Tensor], expected: Sequence[Tensor | None]) -> bool:

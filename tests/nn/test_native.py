@@ -13,23 +13,7 @@ from lightune.nn.gelu import NativeGELU, swap_gelu
 from lightune.nn.lowrank import LowRankLinear
 from lightune.nn.native_attention import NativeAttention
 from lightune.nn.starts import StartedLinear
-
-ROUNDING = 0.01
-"""Of bfloat16, relative to the largest element."""
-
-
-@pytest.fixture(scope="module")
-def kernels(tmp_path_factory):
-    found = native.load(tmp_path_factory.mktemp("kernels"))
-    if found is None:
-        pytest.skip(f"no kernels on this machine: {native.missing()}")
-    return found
-
-
-def off(found, expected):
-    """Return the largest difference relative to the largest element."""
-    found, expected = found.detach().double(), expected.detach()
-    return float((found - expected).abs().max() / expected.abs().max())
+from tests.nn.wrapped import ROUNDING, off
 
 
 @pytest.mark.parametrize(

@@ -10,6 +10,15 @@ from lightune.nn import dropout
 
 KINDS = ("linear", "no bias", "Conv1D")
 
+ROUNDING = 0.01
+"""Of bfloat16, relative to the largest element."""
+
+
+def off(found: torch.Tensor, expected: torch.Tensor) -> float:
+    """The largest difference relative to the largest element."""
+    found, expected = found.detach().double(), expected.detach()
+    return float((found - expected).abs().max() / expected.abs().max())
+
 
 def frozen(kind: str) -> Any:
     """A frozen layer from 16 to 24, with a bias that is not zero where it has one."""
