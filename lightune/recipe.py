@@ -240,8 +240,8 @@ def _build(sections: dict[str, Any], folder: Path | None, mistakes: list[Lightun
     if mistakes or not (task and model and method and data and train):
         raise ConfigErrors(mistakes)
     notes: list[str] = []
-    if task.plain_text and data.format is None:
-        data = data.model_copy(update={"format": "text"})
+    if task.bare_files and data.format is None:
+        data = data.model_copy(update={"format": task.bare_files})
     if folder is not None:
         near = {
             key: _beside(folder, getattr(data, key), f"data.{key}", notes)

@@ -50,7 +50,7 @@ TOLERANCES = {"float32": 1e-3, "bfloat16": 5e-2, "float16": 1e-2}
 """Of probabilities and of numbers relative to 1, by the number format of the run."""
 MERGED_TOLERANCE = 1e-3
 """Of outputs of the merged model, relative to the largest output; both in float32."""
-NO_MEASURE = {"prediction", "scores", "file", "line", "label", "answer", "target"}
+NO_MEASURE = {"prediction", "scores", "file", "line", "label", "answer", "target", "tags"}
 
 
 def verify(path: str | Path, note: Callable[[str], None], seal: bool = False) -> dict[str, Any]:
@@ -302,6 +302,11 @@ def agrees(row: Mapping[str, Any], now: Prediction, tolerance: float, texts: boo
         return True
     if isinstance(a, str) and isinstance(b, str) and not then and not texts:
         return True
+    if isinstance(a, list) and isinstance(b, list) and not then:
+        if _bare(a) != _bare(b):  # entities, as texts, change where two are about as probable
+            return not texts
+        gaps = [abs(float(x.get("score", "nan")) - y["score"]) for x, y in zip(a, b, strict=True)]
+        return all(gap <= tolerance for gap in gaps)
     if isinstance(a, int | float) and isinstance(b, int | float):
         return abs(a - b) <= tolerance * max(1.0, abs(a))
     if isinstance(a, str) and isinstance(b, str) and a in then and b in then:
@@ -309,6 +314,16 @@ def agrees(row: Mapping[str, Any], now: Prediction, tolerance: float, texts: boo
     if isinstance(a, list) and isinstance(b, list) and then:  # several labels: each at its half
         return all(abs(then[x] - 0.5) <= tolerance for x in set(a) ^ set(b) if x in then)
     return False
+
+
+def _bare(entities: Sequence[Any]) -> list[Any]:
+    """Return entities without their scores; what is none, as it is."""
+    return [
+        {name: part[name] for name in part if name != "score"}
+        if isinstance(part, Mapping)
+        else part
+        for part in entities
+    ]
 
 
 def _scores(run: Run, records: Sequence[Record], rows: Sequence[Mapping[str, Any]]) -> str:

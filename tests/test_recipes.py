@@ -82,7 +82,8 @@ def test_what_init_writes_trains(tiny, tmp_path, monkeypatch, capsys):
 
 
 @pytest.mark.parametrize(
-    ("name", "metric"), [("similarity.yaml", "rmse"), ("questions.yaml", "f1")]
+    ("name", "metric"),
+    [("similarity.yaml", "rmse"), ("questions.yaml", "f1"), ("names.yaml", "precision")],
 )
 def test_a_recipe_of_another_task_trains(tiny, tmp_path, monkeypatch, capsys, name, metric):
     monkeypatch.chdir(ROOT)

@@ -114,8 +114,9 @@ def _view(
     labels = example.target if isinstance(example.target, list) else []
     # a target of a model that writes apart from what it reads may be as long by chance
     own = example.inputs["input_ids"]
-    by_token = len(labels) == len(own) and all(
-        label in (NO_LABEL, token) for label, token in zip(labels, own, strict=True)
+    by_token = len(labels) == len(own) and (
+        all(label in (NO_LABEL, token) for label, token in zip(labels, own, strict=True))
+        or (example.prompt is None and NO_LABEL in labels)  # one tag a word
     )
     target = None if by_token else example.target
     if target is not None and example.prompt is not None:  # tokens to be written

@@ -92,9 +92,18 @@ def _stdin() -> list[Any]:
     return pairs if all(len(pair) == 2 for pair in pairs) else lines
 
 
+def _said(prediction: Any) -> Any:
+    """Return a list of entities in words, any other prediction as it is."""
+    if not isinstance(prediction, list):
+        return prediction
+    parts = [f"{part['text']} {part['label']} {part['score']:.4f}" for part in prediction]
+    return " | ".join(parts) or "-"
+
+
 def _show(out: Output, texts: list[str], predictions: list[dict[str, Any]]) -> None:
     if predictions and "scores" not in predictions[0]:
-        answers = [(r["prediction"], t) for r, t in zip(predictions, texts[:SHOWN], strict=False)]
+        said = [_said(row["prediction"]) for row in predictions[:SHOWN]]
+        answers = list(zip(said, texts[:SHOWN], strict=True))
         out.show(table(["answer", "text"], answers))
     else:
         rows = []

@@ -67,17 +67,22 @@ def rows_of(
 
 def texts_of(records: Sequence[Record], recipe: Recipe) -> list[str]:
     """Return what was predicted as one line each, for the terminal."""
-    from lightune.data.kinds import TEXTS
+    from lightune.data.kinds import TEXTS, WHOLE
     from lightune.data.records import JOIN
 
     fields = [field.name for field in recipe.task.fields if field.kind in TEXTS]
-    turns = [field.name for field in recipe.task.fields if field.kind == "turns"]
+    whole = [field.name for field in recipe.task.fields if field.kind in WHOLE]
     lines = []
     for record in records:
         texts = [text for name in fields if (text := record.values.get(name))]
         # a conversation has no text of its own: its turns are shown as they were read
-        lines.append(texts or [str(record.values[n]) for n in turns if n in record.values])
+        read = [record.values[name] for name in whole if name in record.values]
+        lines.append(texts or [" ".join(v) if _are_words(v) else str(v) for v in read])
     return [" / ".join(texts).replace(JOIN, " / ") for texts in lines]
+
+
+def _are_words(value: Any) -> bool:
+    return isinstance(value, list | tuple) and all(isinstance(item, str) for item in value)
 
 
 def write(
@@ -144,9 +149,9 @@ def _write_table(file: TextIO, rows: Iterable[Mapping[str, Any]], delimiter: str
 def _cell(value: Any) -> str:
     if value is None:
         return ""
-    if isinstance(value, list | tuple):
+    if isinstance(value, list | tuple) and not any(isinstance(part, Mapping) for part in value):
         return "|".join(map(str, value))
-    if isinstance(value, Mapping):
+    if isinstance(value, Mapping | list | tuple):
         return json.dumps(jsonable(value), ensure_ascii=False)
     if isinstance(value, bool):
         return str(value).lower()

@@ -17,7 +17,7 @@ from difflib import get_close_matches
 from typing import Any, Protocol
 
 from lightune.data.header import COMMON, normal
-from lightune.data.kinds import LEARNT
+from lightune.data.kinds import LEARNT, WHOLE
 from lightune.data.table import Table
 from lightune.errors import DataError, nearest
 
@@ -127,8 +127,8 @@ def choose_columns(
     for field in sorted(fields, key=lambda field: field.kind != "label"):
         if field.name in chosen or not _needed(field, need, trained):
             continue
-        if field.kind == "text" and any(f.kind == "turns" and f.name in chosen for f in fields):
-            continue  # a conversation holds its texts
+        if field.kind == "text" and any(f.kind in WHOLE and f.name in chosen for f in fields):
+            continue  # a conversation holds its texts, a list of words its text
         fits = _by_content(table, field, taken, need)
         if not fits and field.name in gone:
             raise _absent(table, field, gone[field.name][0])

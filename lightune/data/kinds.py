@@ -4,6 +4,9 @@
     passage   a text that several records share: they are kept on one side of a split
     answers   parts of a passage: `[{"text", "start"}]`, `start` in characters or None
     turns     a conversation: whatever the file holds, the task reads it
+    tokens    a text that is parted already: a list of words or characters
+    tags      one tag for each token, as a list of words; or spans of a text, `[{"start", "end",
+              "label"}]`, in characters
 
 A reader returns None for an empty cell, and raises `ValueError` with what it wanted.
 """
@@ -15,9 +18,11 @@ from typing import Any
 
 TEXTS = ("text", "passage")
 """Kinds that are read as one text."""
-READ = (*TEXTS, "turns")
+WHOLE = ("turns", "tokens")
+"""Kinds that hold what is to be read, in another form than a text."""
+READ = (*TEXTS, *WHOLE)
 """Kinds that the model reads; a record of which all are empty has nothing to say."""
-LEARNT = ("label", "number", "answers")
+LEARNT = ("label", "number", "answers", "tags")
 """Kinds that are to be predicted, and so may be missing from new data."""
 
 
@@ -27,7 +32,7 @@ def number(cell: Any) -> float | None:
     Raises:
         ValueError: it is none.
     """
-    if cell is None or cell != cell or (isinstance(cell, str) and not cell.strip()):
+    if _blank(cell):
         return None
     if isinstance(cell, bool) or not (isinstance(cell, str) or hasattr(cell, "__float__")):
         raise ValueError("a number")
@@ -53,7 +58,7 @@ def answers(cell: Any) -> list[dict[str, Any]] | None:
         ValueError: it is none of these.
     """
     wanted = 'answers, such as "Paris" or [{"text": "Paris", "answer_start": 17}]'
-    if cell is None or cell != cell or (isinstance(cell, str) and not cell.strip()):
+    if _blank(cell):
         return None
     cell = _parsed(cell)
     if isinstance(cell, Mapping) and isinstance(cell.get("text"), list):
@@ -81,8 +86,75 @@ def answers(cell: Any) -> list[dict[str, Any]] | None:
 
 def turns(cell: Any) -> Any:
     """Return a cell as it is."""
-    blank = cell is None or cell != cell or (isinstance(cell, str) and not cell.strip())
-    return None if blank else cell
+    return None if _blank(cell) else cell
+
+
+def tokens(cell: Any) -> list[str] | None:
+    """Return a cell as a list of words: a list, also as JSON text, or words parted by blanks.
+
+    Raises:
+        ValueError: it is neither.
+    """
+    wanted = 'words, such as ["Ada", "lives", "in", "Bern"]'
+    if _blank(cell):
+        return None
+    cell = _parsed(cell)
+    words = cell.split() if isinstance(cell, str) else cell
+    if not isinstance(words, list | tuple):
+        raise ValueError(wanted)
+    if not all(_is_word(word) and str(word) for word in words):
+        raise ValueError(f"{wanted}, none of them empty")
+    return [str(word) for word in words] or None
+
+
+def tags(cell: Any) -> list[Any] | None:
+    """Return a cell as a list of tags, or as a list of spans.
+
+    Takes tags as a list, also as JSON text, or parted by blanks; spans as objects with `start`,
+    `end` and `label`, or as lists of these three. An empty list says that there is nothing.
+
+    Raises:
+        ValueError: it is none of these.
+    """
+    wanted = 'tags, such as ["B-PER", "O"], or spans, such as [{"start": 0, "end": 3, '
+    wanted += '"label": "PER"}]'
+    if _blank(cell):
+        return None
+    cell = _parsed(cell)
+    items = cell.split() if isinstance(cell, str) else cell
+    if not isinstance(items, list | tuple):
+        raise ValueError(wanted)
+    if all(_is_word(item) and str(item).strip() for item in items):
+        return [str(item).strip() for item in items]
+    if any(_is_word(item) for item in items):
+        raise ValueError(f"{wanted}, not both")
+    return [_span(item, wanted) for item in items]
+
+
+def _span(item: Any, wanted: str) -> dict[str, Any]:
+    """Return a span as `{"start", "end", "label"}`, and its `text` where it is given."""
+    if isinstance(item, list | tuple) and len(item) == 3:
+        item = dict(zip(("start", "end", "label"), item, strict=True))
+    if not isinstance(item, Mapping):
+        raise ValueError(wanted)
+    label = next((item[name] for name in _LABELS if _is_word(item.get(name))), None)
+    places = item.get("start"), item.get("end")
+    if label is None or not all(isinstance(at, int) and type(at) is not bool for at in places):
+        raise ValueError(wanted)
+    text = {"text": item["text"]} if isinstance(item.get("text"), str) else {}
+    return {"start": places[0], "end": places[1], "label": str(label).strip(), **text}
+
+
+_LABELS = ("label", "type", "tag", "entity", "entity_group")
+"""What files call the kind of a span."""
+
+
+def _is_word(item: Any) -> bool:
+    return isinstance(item, str | int) and not isinstance(item, bool)
+
+
+def _blank(cell: Any) -> bool:
+    return cell is None or cell != cell or (isinstance(cell, str) and not cell.strip())
 
 
 def _parsed(cell: Any) -> Any:
@@ -95,4 +167,10 @@ def _parsed(cell: Any) -> Any:
         return cell
 
 
-READERS: dict[str, Callable[[Any], Any]] = {"number": number, "answers": answers, "turns": turns}
+READERS: dict[str, Callable[[Any], Any]] = {
+    "number": number,
+    "answers": answers,
+    "turns": turns,
+    "tokens": tokens,
+    "tags": tags,
+}

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from lightune.data.conll import looks_like_conll, read_conll
 from lightune.data.decode import decode, read_bytes
 from lightune.data.delimited import read_delimited
 from lightune.data.frames import is_frame, library_of, name_of, read_frame, read_parquet
@@ -18,6 +19,9 @@ from lightune.data.squad import flatten, is_nested
 from lightune.data.table import Table
 from lightune.errors import DataError
 from lightune.types import Place
+
+BARE = ("text", "conll")
+"""Formats of files without columns, whose ending may tell nothing (`.txt`)."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -99,7 +103,7 @@ def _named(
         splits, named = open_hub(source, spec.revision)
         yield _split(splits, source.partition("#")[0], named, spec, role)
         return
-    for path in locate(source, role, any_ending=spec.format not in (None, "text")):
+    for path in locate(source, role, any_ending=spec.format not in (None, *BARE)):
         if path.resolve() not in seen:  # a file may be named twice, by itself and by a glob
             seen.add(path.resolve())
             yield read_file(path, spec, known)
@@ -118,8 +122,8 @@ def read_file(path: Path, spec: DataSpec, known: Collection[str] = ()) -> Table:
     """
     file = str(path)
     format = spec.format or ENDINGS.get(ending_of(path))
-    if spec.format == "text":
-        format = ENDINGS.get(ending_of(path), "text")
+    if spec.format in BARE:
+        format = ENDINGS.get(ending_of(path), spec.format)
     if format == "parquet":
         if path.suffix.lower() == ".gz":
             raise DataError(
@@ -142,6 +146,8 @@ def read_file(path: Path, spec: DataSpec, known: Collection[str] = ()) -> Table:
         return read_jsonl(text, file)
     if format == "text":
         return read_paragraphs(text, file)
+    if format == "conll" or (format == "tsv" and spec.format == "conll" and looks_like_conll(text)):
+        return read_conll(text, file)
     if format is None:
         raise DataError(
             f"{file}: the ending does not tell the format",

@@ -9,7 +9,7 @@ from pydantic import Field, field_serializer, field_validator
 from lightune.data.frames import is_frame, name_of
 from lightune.settings import Settings
 
-Format = Literal["csv", "tsv", "json", "jsonl", "parquet", "text"]
+Format = Literal["csv", "tsv", "json", "jsonl", "parquet", "text", "conll"]
 
 _DELIMITERS = {"tab": "\t", r"\t": "\t", "comma": ",", "semicolon": ";", "pipe": "|"}
 
@@ -25,8 +25,9 @@ class DataSpec(Settings):
     validation: Any = None
     """Like `test`; when left out, a tenth of `train` is held out only where training needs it."""
     format: Format | None = None
-    """Format of the files; by their ending when left out. With `text`, what has none of the other
-    formats' endings (`.txt`) is plain text, a document to a paragraph."""
+    """Format of the files; by their ending when left out. With `text` or `conll`, what has none of
+    the other formats' endings (`.txt`) is plain text, a document to a paragraph, or has a word and
+    its tag a line, and an empty line between sentences."""
     encoding: str = "utf-8"
     """Character encoding of text files; a byte-order mark is understood."""
     delimiter: str | None = None

@@ -14,7 +14,7 @@ from collections.abc import Callable, Hashable, Sequence
 from lightune.errors import DataError
 from lightune.types import Record
 
-LEARNT = ("label", "answer", "answer_start", "target")
+LEARNT = ("label", "answer", "answer_start", "target", "tags")
 """Fields that are to be predicted: one question with two answers is one text."""
 
 

@@ -10,7 +10,7 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any, ClassVar, final
+from typing import Any, ClassVar, Literal, final
 
 from torch import Tensor, nn
 
@@ -111,8 +111,8 @@ class Task(Settings, ABC):
     """The metric that picks the best checkpoint; higher is better."""
     default_model: ClassVar[str] = "minilm"
     """The base model where the recipe names none."""
-    plain_text: ClassVar[bool] = False
-    """Whether files without columns (`.txt`) are read as documents, unless the recipe says how."""
+    bare_files: ClassVar[Literal["text", "conll"] | None] = None
+    """What files without columns (`.txt`) are read as, unless `data.format` says how."""
 
     def columns(self) -> dict[str, str | list[str] | None]:
         """Return `{field: the column or columns the user named}`; None where they are guessed."""

@@ -14,7 +14,7 @@ Errors:     `ConfigError` where `overlap` leaves a window nothing new.
 
 import math
 from collections.abc import Sequence
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Literal
 
 import numpy as np
 from pydantic import PositiveInt
@@ -39,7 +39,7 @@ class LanguageModeling(Written, Task):
     )
     deciding: ClassVar[str] = "log_likelihood"
     default_model: ClassVar[str] = "smollm2-135m"
-    plain_text: ClassVar[bool] = True
+    bare_files: ClassVar[Literal["text", "conll"] | None] = "text"
 
     text: str | list[str] | None = None
     """Column of the texts, where the file is a table; guessed from common names when left out. A

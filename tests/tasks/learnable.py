@@ -57,6 +57,16 @@ LEARNABLE: dict[str, Learnable] = {
         ],
         {"exact_match": 1.0, "f1": 1.0},
     ),
+    "token_classification": Learnable(
+        [
+            {
+                "tokens": ["the", w, "film", "is", WORDS[i - 1]],
+                "tags": ["O", "B-W", "I-W", "O", "B-V"] if i % 2 else ["O", "O", "B-F", "O", "O"],
+            }
+            for i, w in enumerate(WORDS)
+        ],
+        {"f1": 1.0, "precision": 1.0, "recall": 1.0},
+    ),
     "instruct": Learnable(
         [{"prompt": pair["source"], "completion": pair["target"]} for pair in PAIRS],
         {"exact_match": 1.0, "rouge_l": 1.0},
