@@ -119,6 +119,7 @@ class PrefixCache:
     Args:
         limit_bytes: of the store; training sets that need more run without.
         note: takes sentences for the user.
+        also: texts that later trainings on the same store will need, filled in with the first.
     """
 
     def __init__(
@@ -127,8 +128,9 @@ class PrefixCache:
         store: Store,
         limit_bytes: float = float("inf"),
         note: Note = lambda text: None,
+        also: Sequence[Example] = (),
     ) -> None:
-        self.prefix, self.store = prefix, store
+        self.prefix, self.store, self.also = prefix, store, also
         self.limit_bytes, self.note = limit_bytes, note
 
     def fill(
@@ -145,7 +147,7 @@ class PrefixCache:
             loss: runs the model on a batch; it is interrupted behind the last frozen block.
             stopped: asked before each batch; True ends the filling.
         """
-        missing = self._missing(examples, collate)
+        missing = self._missing([*examples, *self.also], collate)
         if not missing:
             return
         shortest = min(missing.values(), key=len)

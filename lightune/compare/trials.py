@@ -1,0 +1,263 @@
+"""One trial: one contender trained on one fold's training part, and asked about its test part.
+
+    outcome = run_trial(trial, bench)
+
+Why:        this is the one seam through which everything is run. A trial is plain data, and so is
+            its outcome, so that trials can be run in any order, again after a crash, or elsewhere.
+Invariants: a trial is a function of itself and the records alone: what ran before it changes none
+            of its bits. No record of its test part, nor any with the same text, is seen in
+            training or in choosing settings.
+Tuning:     a contender with choices holds a fifth of the training part out, trains each choice on
+            the rest, and is trained by the best on the whole part; a tie takes the earlier one.
+Errors:     `Stopped` when a signal came; `OutOfTime` when the deadline did: the trial is void.
+Not here:   which trials there are (`design.py`), those of baselines (`baselines.py`).
+"""
+
+from __future__ import annotations
+
+import gc
+import statistics
+import time
+from collections.abc import Sequence
+from copy import deepcopy
+from dataclasses import dataclass, replace
+from typing import Any
+
+from lightune.adapters.merge import masters
+from lightune.adapters.save import file_tensors
+from lightune.assembly import Job, assemble
+from lightune.compare import baselines
+from lightune.compare.baselines import Answer
+from lightune.compare.bench import Bench
+from lightune.compare.contenders import UNTUNED, Contender
+from lightune.compare.outcome import Outcome
+from lightune.data.load import Splits
+from lightune.data.report import describe_split
+from lightune.data.split import hold_out, text_key
+from lightune.errors import Stopped
+from lightune.predictor import Predictor
+from lightune.recipe import Recipe, load_recipe
+from lightune.runs.files import to_json
+from lightune.tasks.base import Task
+from lightune.train.loop import fit
+from lightune.train.memory import peak_rss_mb, reset_peak
+from lightune.types import Example, Record
+
+TUNING_SHARE, VALIDATION_SHARE = 0.2, 0.1
+"""Of a training part: held out to choose settings by; to score on while training."""
+
+ALONE = 5
+"""Records predicted alone, of which the median time is the latency."""
+
+
+@dataclass(frozen=True)
+class Trial:
+    """What is to be run.
+
+    Attributes:
+        fold, seed: see `Outcome`.
+        size: as asked for: `all`, `32`, `8/class`.
+        train, test: positions among all records.
+    """
+
+    contender: Contender
+    fold: int
+    seed: int
+    size: str
+    train: tuple[int, ...]
+    test: tuple[int, ...]
+
+    @property
+    def key(self) -> tuple[str, int, int, str]:
+        """What tells it from every other trial of its comparison."""
+        return self.contender.name, self.fold, self.seed, self.size
+
+
+class OutOfTime(Exception):
+    """The deadline came while a trial was running."""
+
+
+def key_of(outcome: Outcome) -> tuple[str, int, int, str]:
+    """Return the key of the trial that left an outcome."""
+    return outcome.contender, outcome.fold, outcome.seed, str(outcome.settings.get("size", "all"))
+
+
+def run_trial(trial: Trial, bench: Bench, deadline: float | None = None) -> Outcome:
+    """Run one trial.
+
+    Args:
+        bench: what it shares with others.
+        deadline: of `time.monotonic`; None for none.
+
+    Raises:
+        OutOfTime, Stopped: it did not end; nothing of it is kept.
+        LightuneError: the contender cannot be trained so; the message says why.
+    """
+    contender = trial.contender
+    train = [bench.records[i] for i in trial.train]
+    test = [bench.records[i] for i in trial.test]
+    recipe = load_recipe(contender.recipe, {"train.seed": trial.seed})
+    settings = {**contender.settings(), "size": trial.size}
+    if contender.baseline and contender.baseline != UNTUNED:
+        answer = baselines.answer(contender.baseline, recipe, trial.train, trial.test, bench)
+        return _outcome(trial, recipe.task, answer, test, settings)
+    if contender.choices:
+        chosen, recipe, tuning = _tuned(trial, train, bench, deadline)
+        settings["tuned"] = to_json(chosen)
+    else:
+        tuning = 0.0
+    answer = _trained(recipe, train, test, bench, deadline, train_it=not contender.baseline)
+    answer = replace(answer, seconds=answer.seconds + tuning)
+    gc.collect()
+    return _outcome(trial, recipe.task, answer, test, settings)
+
+
+def _outcome(
+    trial: Trial,
+    task: Task,
+    answer: Answer,
+    test: Sequence[Record],
+    settings: dict[str, Any],
+) -> Outcome:
+    """Score what was answered, and name the records by their place among all."""
+    scores = task.score(answer.predictions, test, answer.state, intervals=False)
+    return Outcome(
+        contender=trial.contender.name,
+        fold=trial.fold,
+        seed=trial.seed,
+        size=len(trial.train),
+        metrics={name: score.value for name, score in scores.metrics.items()},
+        predictions=tuple(replace(p, index=trial.test[p.index]) for p in answer.predictions),
+        seconds=answer.seconds,
+        peak_memory=answer.peak_memory,
+        trained_weights=answer.trained_weights,
+        adapter_bytes=answer.adapter_bytes,
+        latency=answer.latency,
+        throughput=answer.throughput,
+        settings=settings,
+    )
+
+
+def _tuned(
+    trial: Trial, train: list[Record], bench: Bench, deadline: float | None
+) -> tuple[dict[str, Any], Recipe, float]:
+    """Return the choice that is best inside the training part, its recipe, and the seconds."""
+    text = _text_of(trial.contender.recipe.task)
+    rest, held = hold_out(train, TUNING_SHARE, trial.seed, text=text, strict=False)
+    begun = time.perf_counter()
+    scored = []
+    for chosen, recipe in trial.contender.choices:
+        recipe = load_recipe(recipe, {"train.seed": trial.seed})
+        answer = _trained(recipe, rest, held, bench, deadline)
+        scores = recipe.task.score(answer.predictions, held, answer.state, intervals=False)
+        scored.append((scores.metrics[recipe.task.deciding].value, dict(chosen), recipe))
+    _, best, recipe = max(scored, key=lambda entry: entry[0])
+    return best, recipe, time.perf_counter() - begun
+
+
+def _trained(
+    recipe: Recipe,
+    train: list[Record],
+    test: list[Record],
+    bench: Bench,
+    deadline: float | None,
+    train_it: bool = True,
+) -> Answer:
+    """Train on `train` (or do not), and predict `test`."""
+    splits = _splits(recipe, train, test, bench)
+    reset_peak()
+    job = assemble(recipe, bench.note, splits=splits, sources=bench.sources)
+    seconds = _fit(job, bench, deadline) if train_it else 0.0
+    peak = int(peak_rss_mb() * 1e6)
+    begun = time.perf_counter()
+    predictions = job.predictor.predict(job.examples["test"], purpose="test")
+    took = time.perf_counter() - begun
+    trained = sum(p.numel() for p in job.trainable.values()) if train_it else 0
+    return Answer(
+        predictions=predictions,
+        state=job.predictor.state,
+        seconds=seconds,
+        peak_memory=peak,
+        trained_weights=trained,
+        adapter_bytes=_bytes(job) if train_it else 0,
+        latency=_latency(job.predictor, job.examples["test"]),
+        throughput=len(test) / took,
+    )
+
+
+def _fit(job: Job, bench: Bench, deadline: float | None) -> float:
+    """Train; return the seconds.
+
+    Raises:
+        OutOfTime, Stopped: it was interrupted.
+    """
+
+    def on_step(step: int, state: Any) -> None:
+        job.recipe.method.on_step(job.attachments[0], step)
+        if deadline is not None and time.monotonic() > deadline:
+            raise OutOfTime
+
+    def evaluate() -> dict[str, float]:
+        predictions = job.predictor.predict(job.examples["validation"], purpose="validation")
+        scores = job.recipe.task.score(
+            predictions, job.splits.validation, job.predictor.state, intervals=False
+        )
+        return {name: score.value for name, score in scores.metrics.items()}
+
+    with bench.prefix_cache(job) as cache:
+        result = fit(
+            **job.loop_arguments(),
+            groups=job.groups(),
+            masters=job.predictor.prepared.pairs,
+            prefix_cache=cache,
+            evaluate=evaluate if job.splits.validation else None,
+            on_step=on_step,
+            place=lambda index: str(job.splits.train[index].place),
+        )
+    if result.state is not None:
+        raise Stopped(
+            f"stopped by {result.stopped}: the trials done until now are kept",
+            mend="the same command goes on with those that are left",
+        )
+    return result.seconds
+
+
+def _splits(recipe: Recipe, train: list[Record], test: list[Record], bench: Bench) -> Splits:
+    """Return the trial's records as an assembly takes them."""
+    validation = list(bench.validation)
+    if not validation and recipe.train.evaluation.needs_records:
+        train, validation = hold_out(
+            train, VALIDATION_SHARE, recipe.train.seed, text=_text_of(recipe.task), strict=False
+        )
+    named = {"train": train, "validation": validation, "test": test}
+    report = {name: describe_split(records) for name, records in named.items() if records}
+    return Splits(train, validation, test, [], {"splits": deepcopy(report)})
+
+
+def _text_of(task: Task) -> Any:
+    """Return what tells which records are of one text: the passage, where several share one."""
+    passage = next((field.name for field in task.fields if field.kind == "passage"), None)
+    return text_key if passage is None else lambda record: record.values.get(passage)
+
+
+def _latency(predictor: Predictor, examples: Sequence[Example]) -> float:
+    """Return the seconds of predicting one record alone, the median of a few."""
+    by_record: dict[int, list[Example]] = {}
+    for example in examples:
+        by_record.setdefault(example.index, []).append(example)
+    chosen = list(by_record.values())[:ALONE]
+    predictor.predict(chosen[0], purpose="test")
+    times = []
+    for one in chosen:
+        begun = time.perf_counter()
+        predictor.predict(one, purpose="test")
+        times.append(time.perf_counter() - begun)
+    return statistics.median(times)
+
+
+def _bytes(job: Job) -> int:
+    """Return the size of the trained weights as they are saved, in float32."""
+    if job.attachments[0].layout == "model":
+        return sum(4 * p.numel() for p in job.base.model.parameters())
+    tensors = file_tensors(job.attachments, masters(job.attachments))
+    return sum(4 * tensor.numel() for tensor in tensors.values())

@@ -1,0 +1,135 @@
+"""A trial is a function of itself alone, equals a plain training, and never sees its test."""
+
+from dataclasses import replace
+
+import pytest
+import torch
+from small_runs import lines, recipe, rows, small_run
+
+from lightune.compare import bench as bench_module
+from lightune.compare.bench import Bench
+from lightune.compare.outcome import MEASURED
+from lightune.compare.trials import OutOfTime, Trial, run_trial
+from lightune.data.load import load_splits
+from lightune.models.load import load
+from lightune.recipe import load_recipe
+from lightune.types import HeadSpec, Place, Record
+from tests.compare.small import prepared, trial
+
+
+def exact(outcome):
+    """Return an outcome without what a clock gives."""
+    return replace(outcome, **dict.fromkeys(MEASURED, 0))
+
+
+@pytest.mark.parametrize("seed", [0, 3])
+def test_a_shared_base_is_a_freshly_loaded_one_bit_for_bit(tiny, tmp_path, seed):
+    head = HeadSpec("sequence_classification", ("neg", "pos"))
+    bench = Bench([], tmp_path)
+    name = str(tiny("bert"))
+    bench.load(name, head, 0)
+    shared, fresh = bench.load(name, head, seed), load(name, head, seed)
+    theirs = fresh.model.state_dict()
+    assert shared.new_modules == fresh.new_modules != ()
+    for path, tensor in shared.model.state_dict().items():
+        assert torch.equal(tensor, theirs[path]), path
+    assert not shared.model.training
+    assert not any(p.requires_grad for p in shared.model.parameters())
+
+
+def test_a_base_is_loaded_once_for_each_seed(tiny, tmp_path, monkeypatch):
+    calls = []
+    monkeypatch.setattr(bench_module, "load", lambda *args: calls.append(args[2]) or load(*args))
+    made, bench, folds = prepared(tiny("bert"), tmp_path)
+    for seed in (0, 1):
+        for number, fold in enumerate(folds[:2]):
+            run_trial(trial(made, fold, number, seed), bench)
+    assert calls == [0, 1]
+
+
+@pytest.mark.parametrize("method", ["lora", "full", "head", "last_layers"])
+def test_what_ran_before_changes_no_bit(tiny, tmp_path, method):
+    made, bench, folds = prepared(tiny("bert"), tmp_path, method=method, max_steps=4, epochs=4)
+    other, _, _ = prepared(tiny("bert"), tmp_path, method="bitfit")
+    run_trial(trial(other, folds[1], 1, seed=1, name="bitfit"), bench)
+    run_trial(trial(made, folds[1], 1), bench)
+    after = run_trial(trial(made, folds[0]), bench)
+    alone = tmp_path / "alone"
+    alone.mkdir()
+    assert exact(after) == exact(run_trial(trial(made, folds[0]), Bench(bench.records, alone)))
+
+
+def test_a_trial_gives_what_training_gives(tiny, tmp_path):
+    """One fold of a given test set against `lightune.train` on the same data."""
+    data = {"train": rows(count=30), "test": [{"text": "the film is good", "label": "pos"},
+            {"text": "a bad one", "label": "neg"}]}  # fmt: skip
+    run = small_run(tmp_path / "run", tiny("bert"), data=data, max_steps=5)
+    made = load_recipe(recipe(tiny("bert"), data=data, max_steps=5))
+    splits = load_splits(made.data, made.task.fields, made.task.columns())
+    records = [*splits.train, *splits.test]
+    from lightune.compare.contenders import Contender
+
+    one = Trial(Contender("lora", made), 0, 0, "all", tuple(range(30)), (30, 31))
+    outcome = run_trial(one, Bench(records, tmp_path))
+    told = lines(run.folder / "predictions.jsonl")
+    assert [p.index for p in outcome.predictions] == [30, 31]
+    assert [dict(p.scores) for p in outcome.predictions] == [row["scores"] for row in told]
+    assert outcome.metrics == {name: m["value"] for name, m in run.metrics.items()}
+    assert outcome.trained_weights == run.summary()["trainable_parameters"]
+    saved = sum(f.stat().st_size for f in run.adapter.glob("*.safetensors"))
+    assert 0.5 * saved < outcome.adapter_bytes <= saved
+
+
+def test_a_deadline_makes_a_trial_void(tiny, tmp_path):
+    made, bench, folds = prepared(tiny("bert"), tmp_path)
+    with pytest.raises(OutOfTime):
+        run_trial(trial(made, folds[0]), bench, deadline=0.0)
+
+
+def test_settings_are_chosen_inside_the_training_part(tiny, tmp_path):
+    """What a trial chooses does not change with the labels of its test part."""
+    made, bench, folds = prepared(tiny("bert"), tmp_path, max_steps=3)
+    rates = [{"train.learning_rate": rate} for rate in (1e-6, 2e-2)]
+    choices = tuple((rate, load_recipe(made, rate)) for rate in rates)
+    held = set(folds[0].test)
+    flipped = [
+        Record(r.values | {"label": "neg" if r.values["label"] == "pos" else "pos"}, r.place)
+        if i in held
+        else r
+        for i, r in enumerate(bench.records)
+    ]
+    chosen = [
+        run_trial(trial(made, folds[0], choices=choices), Bench(records, tmp_path))
+        for records in (bench.records, flipped)
+    ]
+    tuned = [outcome.settings["tuned"] for outcome in chosen]
+    assert tuned[0] == tuned[1]
+    assert tuned[0] in rates
+    values = [[p.value for p in outcome.predictions] for outcome in chosen]
+    assert values[0] == values[1]
+
+
+def test_a_column_that_tells_the_label_of_the_test_part_only_gains_nothing(tiny, tmp_path):
+    """Such a leak cannot be learnt where training sees no test record: scores stay at chance."""
+    from random import Random
+
+    rng = Random(0)
+    labels = [rng.choice(["neg", "pos"]) for _ in range(80)]
+    plain = [Record({"text": f"number {i} of all", "label": label}, Place("f", i))
+             for i, label in enumerate(labels)]  # fmt: skip
+    made, _, _ = prepared(tiny("bert"), tmp_path, method="full", max_steps=12)
+    from lightune.compare.folds import stratified
+
+    folds = stratified(plain, 4, 0)
+    right = []
+    for number, fold in enumerate(folds):
+        held = set(fold.test)
+        leaky = [
+            Record({"text": f"{r.values['label']} {r.values['text']}", "label": r.values["label"]},
+                   r.place) if i in held else r
+            for i, r in enumerate(plain)
+        ]  # fmt: skip
+        outcome = run_trial(trial(made, fold, number), Bench(leaky, tmp_path))
+        right += [p.value == labels[p.index] for p in outcome.predictions]
+    assert len(right) == 80
+    assert sum(right) / 80 < 0.65  # above it by chance: 0.4 %
