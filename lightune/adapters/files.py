@@ -57,7 +57,8 @@ def weights_file(folder: Path, name: str) -> Path:
     """Return the path of the safetensors file `name` in `folder`.
 
     Raises:
-        AdapterError: it is missing (a pickle in its place is named), a link, or no safetensors.
+        AdapterError: it is missing (a pickle in its place is named), a link, no safetensors, or
+            its header is too large.
     """
     pickles = [other for other in _names(folder) if other.endswith(PICKLES)]
     if not (folder / name).exists() and pickles:
@@ -76,6 +77,13 @@ def weights_file(folder: Path, name: str) -> Path:
             f"{path} is not a safetensors file" + (" but a pickle" if pickle else ""),
             found=f"it begins with {start!r}",
             mend="copy the file again from where it came",
+        )
+    header = int.from_bytes(start[:8], "little")
+    if header > JSON_LIMIT:
+        raise AdapterError(
+            f"{path} has a header that is too large",
+            found=f"{header:,} bytes",
+            mend=f"at most {JSON_LIMIT:,} bytes; copy the file again from where it came",
         )
     return path
 

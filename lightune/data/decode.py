@@ -2,7 +2,8 @@
 
 Why:        a wrong encoding read with replacement characters trains on rubbish in silence.
 Invariants: decoding is strict; a byte-order mark never becomes part of the first column's name;
-            line breaks are kept as they are, so that line numbers are those of an editor.
+            line breaks are kept as they are, so that line numbers are those of an editor; a packed
+            file that unpacks to far more than a text would is refused before it fills the memory.
 """
 
 import codecs
@@ -26,6 +27,8 @@ _MAGIC = {
     b"\xfd7zXZ": ("xz", "unpack it: `unxz FILE`"),
     b"(\xb5/\xfd": ("zstd", "unpack it: `unzstd FILE`"),
 }
+MOST_TIMES, MOST_BYTES = 200, 256 * 2**20
+"""A gzip file may unpack to so many times its size (texts do to 3 to 20), or so many bytes."""
 _UTF_16_MARKS = (b"\xff\xfe", b"\xfe\xff")
 _SAMPLE = 200_000
 _SURE_ENOUGH = 0.5
@@ -35,12 +38,10 @@ def read_bytes(path: Path, file: str) -> bytes:
     """Return the content, unpacked when the name ends in `.gz`.
 
     Raises:
-        DataError: the file is empty, unreadable, or damaged gzip.
+        DataError: the file is empty, unreadable, damaged gzip, or a gzip bomb.
     """
     try:
-        data = path.read_bytes()
-        if path.suffix.lower() == ".gz":
-            data = gzip.decompress(data)
+        data = _unpacked(path, file) if path.suffix.lower() == ".gz" else path.read_bytes()
     except (EOFError, zlib.error, gzip.BadGzipFile) as error:
         raise DataError(
             f"{file}: cannot be unpacked", found=str(error), mend="fetch the file again"
@@ -56,6 +57,19 @@ def read_bytes(path: Path, file: str) -> bytes:
             f"{file}: is empty",
             found=f"{len(data)} bytes, no row among them",
             mend="give a file with a header and at least one row",
+        )
+    return data
+
+
+def _unpacked(path: Path, file: str) -> bytes:
+    most = max(MOST_BYTES, MOST_TIMES * path.stat().st_size)
+    with gzip.open(path) as stream:
+        data = stream.read(most + 1)
+    if len(data) > most:
+        raise DataError(
+            f"{file}: unpacks to more than a text would",
+            found=f"{path.stat().st_size:,} bytes packed, more than {most:,} unpacked",
+            mend=f"if it is right, unpack it yourself: `gunzip {file}`",
         )
     return data
 

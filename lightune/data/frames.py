@@ -13,6 +13,10 @@ from typing import Any
 from lightune.data.table import Table, from_objects
 from lightune.errors import DataError
 
+MOST_CELLS, MOST_CELLS_PER_BYTE = 10_000_000, 100
+"""A Parquet file may hold as many cells, or as many for each of its bytes: rows of text are far
+below one for a byte."""
+
 
 def library_of(value: Any) -> str | None:
     """Return `pandas`, `polars`, `datasets` or `pyarrow` for their tables, else None."""
@@ -81,7 +85,9 @@ def read_parquet(path: Path, file: str) -> Table:
     import pyarrow.parquet
 
     try:
-        table = pyarrow.parquet.ParquetFile(path).read()
+        opened = pyarrow.parquet.ParquetFile(path)
+        _refuse_bomb(path, file, opened.metadata.num_rows * opened.metadata.num_columns)
+        table = opened.read()
     except (pyarrow.ArrowException, OSError) as error:
         raise DataError(
             f"{file}: cannot be read as Parquet",
@@ -89,6 +95,16 @@ def read_parquet(path: Path, file: str) -> Table:
             mend="write the file again, or say what it is: `data: {format: csv}`",
         ) from None
     return read_frame(table, file)
+
+
+def _refuse_bomb(path: Path, file: str, cells: int) -> None:
+    """Refuse a small file that stands for cells without end, before it fills the memory."""
+    if cells > MOST_CELLS and cells > MOST_CELLS_PER_BYTE * path.stat().st_size:
+        raise DataError(
+            f"{file}: holds more cells than a file of its size should",
+            found=f"{cells:,} cells in {path.stat().st_size:,} bytes",
+            mend="if it is right, write it again without the columns that nobody reads",
+        )
 
 
 def _not_empty(table: Table) -> Table:

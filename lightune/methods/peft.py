@@ -38,6 +38,10 @@ NAME = "default"
 OWN = ("target_modules", "peft_type", "task_type", "inference_mode", "modules_to_save")
 """Settings of PEFT's that are decided here: by `targets`, by the task, or in one place for all."""
 
+RANKS, MOST_RANK = ("r", "init_r", "target_r"), 4096
+"""Settings that an adapter from a stranger could fill the memory with, and their limit, as LoRA's;
+LOKR, which takes any rank that is too large for whole matrices, has one as well here."""
+
 
 class Injected(Attachment):
     """What PEFT's tuner left in a model.
@@ -148,6 +152,13 @@ class Peft(Method):
                     f"method.{key}: {self.type} of PEFT has no such setting here",
                     found=f"settings: {', '.join(sorted(known - set(OWN)))}",
                     mend="`targets: …`, as for `lora`" if key == "target_modules" else mend,
+                )
+            value = given[key]
+            if key in RANKS and isinstance(value, int) and value > MOST_RANK:
+                raise MethodError(
+                    f"method.{key}: must be at most {MOST_RANK}",
+                    found=str(value)[:40],
+                    mend=f"{key}: {MOST_RANK}, or less: memory grows with it",
                 )
         layers = find_linears(model, self.targets)
         given["target_modules"] = shortest_ends(model, layers)
