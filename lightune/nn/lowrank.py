@@ -44,10 +44,11 @@ class LowRankProduct(torch.autograd.Function):
         mask: Tensor | None,
         kernels: Kernels | None = None,
     ) -> Tensor:
-        y = nn.functional.linear(x, weight, bias)
-        ctx.kernels = kernels if mask is None and _fits(x, y) else None
+        ctx.kernels = kernels if mask is None and _fits(x, weight, bias) else None
+        # the kernel adds the bias on its way, which a product of matrices does in a pass of its own
+        y = nn.functional.linear(x, weight, None if ctx.kernels else bias)
         if ctx.kernels:
-            h = ctx.kernels.lowrank_forward(x, A.contiguous(), B.contiguous(), y, scale)
+            h = ctx.kernels.lowrank_forward(x, A.contiguous(), B.contiguous(), bias, y, scale)
         else:
             A, B = A.to(x.dtype), B.to(x.dtype)
             h = (x if mask is None else x * mask) @ A.T  # [tokens, rank]
@@ -77,10 +78,11 @@ class LowRankProduct(torch.autograd.Function):
         return grad_x, None, None, grad_A, grad_B, None, None, None
 
 
-def _fits(x: Tensor, y: Tensor) -> bool:
-    """Whether the kernels in C compute a product between these."""
-    low = x.dtype is torch.bfloat16 and x.device.type == "cpu"
-    return low and x.shape[1] % 32 == 0 and y.shape[1] % 32 == 0 and x.is_contiguous()
+def _fits(x: Tensor, weight: Tensor, bias: Tensor | None) -> bool:
+    """Whether the kernels in C compute a product beside this one."""
+    formats = {x.dtype, weight.dtype, x.dtype if bias is None else bias.dtype}
+    low = formats == {torch.bfloat16} and x.device.type == "cpu"
+    return low and all(size % 32 == 0 for size in weight.shape) and x.is_contiguous()
 
 
 class LowRankLinear(Wrapper):

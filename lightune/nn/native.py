@@ -70,7 +70,7 @@ class Kernels:
 
     def __init__(self, library: ctypes.CDLL) -> None:
         self._library = library
-        library.lowrank_forward.argtypes = [c_void_p] * 5 + [c_float] + [c_long] * 4
+        library.lowrank_forward.argtypes = [c_void_p] * 6 + [c_float] + [c_long] * 4
         library.lowrank_backward.argtypes = [c_void_p] * 8 + [c_float] + [c_long] * 4
         library.gelu_forward.argtypes = [c_void_p] * 2 + [c_long]
         library.gelu_backward.argtypes = [c_void_p] * 3 + [c_long]
@@ -84,19 +84,22 @@ class Kernels:
         if library.attention_arguments() != ctypes.sizeof(AttentionArguments):
             raise OSError("the kernels' sources are not those of this version")
 
-    def lowrank_forward(self, x: Tensor, A: Tensor, B: Tensor, y: Tensor, scale: float) -> Tensor:
-        """Add `scale x A^T B^T` to y in place; return x A^T, `[rows, rank]` in float32.
+    def lowrank_forward(
+        self, x: Tensor, A: Tensor, B: Tensor, bias: Tensor | None, y: Tensor, scale: float
+    ) -> Tensor:
+        """Add `bias + scale x A^T B^T` to y in place; return x A^T, `[rows, rank]` in float32.
 
         Args:
             x: `[rows, in]`, bfloat16, contiguous; `in` and `out` are multiples of 32.
             A, B: `[rank, in]` and `[out, rank]`, float32, contiguous.
+            bias: `[out]`, bfloat16, contiguous.
             y: `[rows, out]`, bfloat16, contiguous.
         """
         (rows, width_in), (width_out, rank) = x.shape, B.shape
         h = torch.empty(rows, rank)
         self._library.lowrank_forward(
-            x.data_ptr(), A.data_ptr(), B.data_ptr(), y.data_ptr(), h.data_ptr(), scale,
-            rows, width_in, width_out, rank,
+            x.data_ptr(), A.data_ptr(), B.data_ptr(), None if bias is None else bias.data_ptr(),
+            y.data_ptr(), h.data_ptr(), scale, rows, width_in, width_out, rank,
         )  # fmt: skip
         return h
 
@@ -284,9 +287,10 @@ def _wrong(candidate: Kernels) -> str | None:
     x, grad, y = draw(37, 64).bfloat16(), draw(37, 96).bfloat16(), draw(37, 96).bfloat16()
     A, B, sum_x = draw(5, 64), draw(96, 5), draw(37, 64).bfloat16()
     h, g = x.double() @ A.double().T, grad.double() @ B.double()
-    expected = [h, y + 2 * h @ B.double().T, sum_x + 2 * g @ A.double()]
+    bias = draw(96).bfloat16()
+    expected = [h, y + bias.double() + 2 * h @ B.double().T, sum_x + 2 * g @ A.double()]
     expected += [2 * g.T @ x.double(), 2 * grad.double().T @ h]
-    found_h = candidate.lowrank_forward(x, A, B, y, 2.0)
+    found_h = candidate.lowrank_forward(x, A, B, bias, y, 2.0)
     found = candidate.lowrank_backward(grad, x, A, B, found_h, sum_x, 2.0)
     if not close([found_h, y, sum_x, *found], expected):
         return "the low-rank kernel computed something else than PyTorch in a trial"

@@ -38,9 +38,9 @@ static void dot(const bf16 *x, const bf16 *w, float *out, long rows, long width,
     }
 }
 
-/* y[t][i] += scale * sum_k c[t][k] w[k][i] */
-static void add_product(bf16 *y, const float *c, const float *w, float scale, long rows,
-                        long width, long rank) {
+/* y[t][i] += bias[i] + scale * sum_k c[t][k] w[k][i]; without a bias where it is NULL */
+static void add_product(bf16 *y, const bf16 *bias, const float *c, const float *w, float scale,
+                        long rows, long width, long rank) {
 #pragma omp for schedule(static)
     for (long block = 0; block < (rows + 3) / 4; block++) {
         long t = block * 4, n = rows - t < 4 ? rows - t : 4;
@@ -56,11 +56,14 @@ static void add_product(bf16 *y, const float *c, const float *w, float scale, lo
                     sums[a][1] = _mm512_fmadd_ps(factor, right, sums[a][1]);
                 }
             }
-            for (int a = 0; a < n; a++)
-                for (int half = 0; half < 2; half++) {
+            for (int half = 0; half < 2; half++) {
+                __m512 more = bias ? load(bias + i + 16 * half) : _mm512_setzero_ps();
+                for (int a = 0; a < n; a++) {
                     bf16 *place = y + (t + a) * width + i + 16 * half;
-                    store(place, _mm512_fmadd_ps(sums[a][half], _mm512_set1_ps(scale), load(place)));
+                    __m512 base = _mm512_add_ps(load(place), more);
+                    store(place, _mm512_fmadd_ps(sums[a][half], _mm512_set1_ps(scale), base));
                 }
+            }
         }
     }
 }
@@ -89,22 +92,28 @@ static void outer(const bf16 *x, const float *c, float *out, float scale, long r
         }
 }
 
+/* to[i] = from[i]; count is a multiple of 16 */
 static void to_bf16(const float *from, bf16 *to, long count) {
-    for (long i = 0; i < count; i++) to[i] = narrow(from[i]);
+#pragma omp for schedule(static)
+    for (long i = 0; i < count / 16; i++) store(to + 16 * i, _mm512_loadu_ps(from + 16 * i));
 }
 
-/* h = x A^T;  y += scale h B^T.   x [rows, in], A [rank, in], B [out, rank], y [rows, out] */
-void lowrank_forward(const bf16 *x, const float *A, const float *B, bf16 *y, float *h, float scale,
-                     long rows, long in, long out, long rank) {
+/* h = x A^T;  y += bias + scale h B^T.
+ *
+ * x [rows, in], A [rank, in], B [out, rank], bias [out] or NULL, y [rows, out]. A matrix library
+ * adds a bias in a pass of its own over y; here it is added on the way. */
+void lowrank_forward(const bf16 *x, const float *A, const float *B, const bf16 *bias, bf16 *y,
+                     float *h, float scale, long rows, long in, long out, long rank) {
     bf16 *low_A = scratch(2 * rank * in);
     float *turned = scratch(4 * rank * out);
-    to_bf16(A, low_A, rank * in);
-    for (long i = 0; i < out; i++)
-        for (long k = 0; k < rank; k++) turned[k * out + i] = B[i * rank + k];
 #pragma omp parallel
     {
+        to_bf16(A, low_A, rank * in);
+#pragma omp for schedule(static)
+        for (long i = 0; i < out; i++)
+            for (long k = 0; k < rank; k++) turned[k * out + i] = B[i * rank + k];
         dot(x, low_A, h, rows, in, rank);
-        add_product(y, h, turned, scale, rows, out, rank);
+        add_product(y, bias, h, turned, scale, rows, out, rank);
     }
     free(low_A);
     free(turned);
@@ -114,17 +123,20 @@ void lowrank_forward(const bf16 *x, const float *A, const float *B, bf16 *y, flo
 void lowrank_backward(const bf16 *grad, const bf16 *x, const float *A, const float *B,
                       const float *h, bf16 *grad_x, float *grad_A, float *grad_Bt, float scale,
                       long rows, long in, long out, long rank) {
-    bf16 *turned = scratch(2 * rank * out);
+    bf16 *low_B = scratch(2 * rank * out), *turned = scratch(2 * rank * out);
     float *g = scratch(4 * rows * rank);
-    for (long i = 0; i < out; i++)
-        for (long k = 0; k < rank; k++) turned[k * out + i] = narrow(B[i * rank + k]);
 #pragma omp parallel
     {
+        to_bf16(B, low_B, rank * out);
+#pragma omp for schedule(static)
+        for (long i = 0; i < out; i++)
+            for (long k = 0; k < rank; k++) turned[k * out + i] = low_B[i * rank + k];
         dot(grad, turned, g, rows, out, rank);
         outer(grad, h, grad_Bt, scale, rows, out, rank);
         outer(x, g, grad_A, scale, rows, in, rank);
-        if (grad_x) add_product(grad_x, g, A, scale, rows, in, rank);
+        if (grad_x) add_product(grad_x, NULL, g, A, scale, rows, in, rank);
     }
+    free(low_B);
     free(turned);
     free(g);
 }
