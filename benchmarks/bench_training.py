@@ -18,7 +18,7 @@ import argparse
 import random
 import tempfile
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -86,8 +86,15 @@ def wanted(rows: list[dict[str, Any]], loads: tuple[Workload, ...]) -> list[Key]
 class Bench:
     """One call of the benchmark."""
 
-    def __init__(self, results: Path, work: Path, loads: list[Workload], go_on: Callable[[], bool]):
-        self.results, self.work, self.go_on = results, work, go_on
+    def __init__(
+        self,
+        results: Path,
+        work: Path,
+        loads: list[Workload],
+        go_on: Callable[[], bool],
+        without: Sequence[str] = (),
+    ):
+        self.results, self.work, self.go_on, self.without = results, work, go_on, without
         self.loads = {load.name: load for load in loads}
         self.left: list[Key] = []
         self.failed: list[str] = []
@@ -104,6 +111,9 @@ class Bench:
     def fill(self, keys: list[Key]) -> None:
         """Run what is missing; a side that fails leaves its row out, and is told at the end."""
         for one in keys:
+            if one["side"] in self.without:
+                self.left.append(one)
+                continue
             try:
                 self.left += result_rows.fill(self.results, [one], self.run, self.go_on)
             except (sides.Failed, trl_environment.Unavailable) as error:
@@ -155,6 +165,7 @@ def main() -> None:
     parser.add_argument("--minutes", type=float, default=60, help="start no row after so long")
     parser.add_argument("--only", action="append", choices=[*workloads.BY_NAME])
     parser.add_argument("--kind", action="append", choices=KINDS)
+    parser.add_argument("--without", action="append", default=[], metavar="SIDE", help="leave out")
     parser.add_argument("--rounds", type=int, default=ROUNDS)
     parser.add_argument("--seeds", type=int, default=SEEDS)
     parser.add_argument("--rows", type=int, help="cut every workload down to so many rows …")
@@ -170,7 +181,9 @@ def main() -> None:
         loads = [workloads.shrunk(load, options.rows, options.steps) for load in loads]
     kinds = tuple(options.kind or (KINDS if options.full else KINDS[:2]))
     ends = time.monotonic() + 60 * (1e6 if options.full else options.minutes)
-    bench = Bench(options.results, options.work, loads, lambda: time.monotonic() < ends)
+    bench = Bench(
+        options.results, options.work, loads, lambda: time.monotonic() < ends, options.without
+    )
     bench.all(kinds, options.rounds, options.seeds)
     print(*report(bench.rows()), sep="\n")
     if bench.left:
