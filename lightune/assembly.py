@@ -117,6 +117,13 @@ class Job:
         chosen = [by_length[0], by_length[-1]]
         return [self.collate(chosen), *(self.collate([example]) for example in chosen)]
 
+    def validation_scores(self) -> dict[str, float]:
+        """Return the scores on the validation records, without intervals."""
+        task, state = self.recipe.task, self.predictor.state
+        predictions = self.predictor.predict(self.examples["validation"], purpose="validation")
+        scores = task.score(predictions, self.splits.validation, state, intervals=False)
+        return {name: score.value for name, score in scores.metrics.items()}
+
     def loop_arguments(self) -> dict[str, Any]:
         """Return what `train.loop.fit` and `train.forecast.forecast` both take."""
         return {

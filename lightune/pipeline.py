@@ -13,8 +13,7 @@ from __future__ import annotations
 import shutil
 import sys
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import ExitStack, contextmanager
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, replace
 from functools import partial
 from pathlib import Path
@@ -27,6 +26,7 @@ from lightune.engine.prefix_cache import prefix_cache
 from lightune.errors import ConfigError
 from lightune.evaluate import plots
 from lightune.evaluate.custom import Metric, add_metrics
+from lightune.preflight import check_forecast, preflight
 from lightune.recipe import Recipe, dump, load_recipe
 from lightune.recorded import environment_of
 from lightune.resume import (
@@ -46,14 +46,15 @@ from lightune.runs.files import disk_errors
 from lightune.runs.folder import RunFolder, check_free
 from lightune.runs.lock import writing
 from lightune.runs.log import MetricsLog, read_log
+from lightune.runs.warned import Warnings, as_rows, read_warnings
 from lightune.sealing import seal_run, tensor_hashes
 from lightune.train.forecast import Forecast, forecast
 from lightune.train.loop import FitResult, epoch_steps, fit, planned_steps
 from lightune.train.memory import give_back, peak_rss_mb, reset_peak
 from lightune.train.progress import Look, Progress
 from lightune.train.saver import Saver
-from lightune.train.schedule import warmup_steps
-from lightune.train.trackers import check_installed, open_trackers
+from lightune.train.trackers import check_installed, tracking
+from lightune.watch import Watch
 
 Note = Callable[[str], None]
 
@@ -112,6 +113,8 @@ def train(
         check_free(out)
     reset_peak()
     job = assemble(resolved, note)
+    warnings = Warnings(note)
+    preflight(job, warnings, Path(out or "runs"))
     for line in render(job.splits.report):
         note(line)
     folder = _make_folder(out, resolved)
@@ -121,10 +124,11 @@ def train(
         folder.write(folder.recipe, dump(job.recipe))
         folder.write(folder.data_report, job.splits.report)
         folder.write(folder.environment, environment_of(job))
-        expected = _forecast_beside(job)
+        warnings.keep_in(folder.path)
+        expected = _forecast_beside(job, warnings)
         starts = tensor_hashes(job.attachments)
-        result = _fit(job, folder, progress, note)
-        _finish(job, folder, result, expected, metrics, note)
+        result, watch = _fit(job, folder, progress, note, warnings)
+        _finish(job, folder, result, expected, metrics, watch)
         remove_if_empty(folder.checkpoints)  # until now a kill leaves what begins anew
         _seal(job, folder, starts, result, note)
     return Run(folder, job.predictor, note)
@@ -146,14 +150,17 @@ def _go_on(
         check_same(earlier, job)
         if earlier.checkpoint:
             note(f"goes on after step {earlier.checkpoint.state.step} ({earlier.checkpoint.path})")
+        warnings = Warnings(note, read_warnings(folder.path))
+        preflight(job, warnings, folder.path)
         starts = tensor_hashes(job.attachments)
         with put_back(folder):
             make_ready(earlier)
             folder.write(folder.environment, environment_of(job) | history(earlier))
             folder.write(folder.recipe, dump(job.recipe))
             folder.write(folder.data_report, job.splits.report)
-            result = _fit(job, folder, progress, note, earlier)
-        _finish(job, folder, result, None, metrics, note)
+            warnings.keep_in(folder.path)
+            result, watch = _fit(job, folder, progress, note, warnings, earlier)
+        _finish(job, folder, result, None, metrics, watch)
         remove_if_empty(folder.checkpoints)
         _seal(job, folder, starts, result, note)
     return Run(folder, job.predictor, note)
@@ -169,12 +176,14 @@ def dry_run(
 
     Returns:
         `{"recipe", "data", "trainable_parameters", "total_parameters", "forecast": {"steps",
-        "seconds", "test_seconds", "peak_memory_mb"}, "plan", "notes"}`.
+        "seconds", "test_seconds", "peak_memory_mb"}, "plan", "notes", "warnings"}`.
     """
     notes: list[str] = []
     resolved = _resolve(recipe, overrides, sections, notes.append)
     job = assemble(resolved, notes.append)
-    expected = asdict(_forecast(job))
+    warnings = Warnings(lambda text: None)
+    preflight(job, warnings, Path("runs"))
+    expected = asdict(_forecast(job, warnings))
     counts = {key: expected.pop(key) for key in ("trainable_parameters", "total_parameters")}
     return {
         "recipe": dump(job.recipe),
@@ -183,11 +192,12 @@ def dry_run(
         "forecast": expected,
         "plan": job.predictor.prepared.plan.model_dump(),
         "notes": notes,
+        "warnings": as_rows(warnings.items),
     }
 
 
-def _forecast(job: Job, brief: bool = False) -> Forecast:
-    return forecast(
+def _forecast(job: Job, warnings: Warnings, brief: bool = False) -> Forecast:
+    expected = forecast(
         **job.loop_arguments(),
         masters=job.predictor.prepared.pairs,
         validation=job.examples.get("validation", ()),
@@ -195,14 +205,17 @@ def _forecast(job: Job, brief: bool = False) -> Forecast:
         predict=partial(job.predictor.predict, purpose="validation"),
         brief=brief,
     )
+    device = job.predictor.prepared.plan.device
+    warnings.look("memory", check_forecast(expected.peak_memory_mb, device))
+    return expected
 
 
-def _forecast_beside(job: Job) -> dict[str, float] | None:
+def _forecast_beside(job: Job, warnings: Warnings) -> dict[str, float] | None:
     """Return what the run keeps beside what then happened; None for a training so short that
     measuring would be a good part of it."""
     if planned_steps(len(job.examples["train"]), job.recipe.train) < FORECAST_FROM_STEPS:
         return None
-    expected = asdict(_forecast(job, brief=True))
+    expected = asdict(_forecast(job, warnings, brief=True))
     return {key: expected[key] for key in ("steps", "seconds", "test_seconds", "peak_memory_mb")}
 
 
@@ -232,31 +245,33 @@ def _make_folder(out: str | Path | None, recipe: Recipe) -> RunFolder:
 
 
 def _fit(
-    job: Job, folder: RunFolder, look: Look, note: Note, earlier: Earlier | None = None
-) -> FitResult:
+    job: Job,
+    folder: RunFolder,
+    look: Look,
+    note: Note,
+    warnings: Warnings,
+    earlier: Earlier | None = None,
+) -> tuple[FitResult, Watch]:
     """Train, logging to the run folder, to trackers and to the terminal; save what to resume."""
     spec = job.recipe.train
+    steps = planned_steps(len(job.examples["train"]), spec)
+    watch = Watch(job, warnings, steps)
     begun = time.perf_counter() - (earlier.seconds if earlier else 0.0)
     unsaved = cannot_save(job.attachments)
     saver = Saver(
         folder.checkpoints,
         None if unsaved else spec.save_steps,
         lambda: facts_of(job, time.perf_counter() - begun),
-        note,
+        partial(watch.failed, "checkpoints", "a checkpoint could not be written"),
     )
     if unsaved and spec.save_steps is not None:
         note(f"no checkpoints: {unsaved}")
-    steps = planned_steps(len(job.examples["train"]), spec)
     places = [record.place for record in job.splits.train]
-    warmup = warmup_steps(spec.optimizer.warmup, steps)
-    if warmup >= steps:
-        note(
-            f"the learning rate never reaches its peak: {warmup} steps of warm-up in a run of "
-            f"{steps} (train.optimizer.warmup)"
-        )
+    described = {"model": job.recipe.model, "method": job.manifest.method}
+    described |= {"task": job.manifest.task, "train": spec.model_dump(mode="json")}
     with (
-        MetricsLog(folder.metrics, note) as log,
-        _trackers(job, folder) as track,
+        MetricsLog(folder.metrics, partial(watch.failed, "log", "the log has gaps")) as log,
+        tracking(spec.trackers, folder.path, described, watch.untracked) as track,
         Progress(steps, look) as progress,
         _prefix_cache(job, folder, steps, note) as cache,
     ):
@@ -265,18 +280,20 @@ def _fit(
             log.write(entry)
             progress.log(entry)
             track(entry)
+            watch.log(entry)
 
         def on_step(step: int, state: Any) -> None:
             job.recipe.method.on_step(job.attachments[0], step)
             progress.step(step)
             saver.step(step, state)
+            watch.step(step, state)
 
         result = fit(
             **job.loop_arguments(),
             groups=job.groups(),
             masters=job.predictor.prepared.pairs,
             prefix_cache=cache,
-            evaluate=_validation(job),
+            evaluate=job.validation_scores if job.examples.get("validation") else None,
             on_log=on_log,
             on_step=on_step,
             place=lambda index: str(places[index]),
@@ -284,7 +301,9 @@ def _fit(
         )
     if result.state is not None and not unsaved and saver.save(result.state):
         note(f"saved; it goes on with: lightune train --resume {folder.path}")
-    return replace(result, seconds=time.perf_counter() - begun)
+    result = replace(result, seconds=time.perf_counter() - begun)
+    watch.end(result)
+    return result, watch
 
 
 def _prefix_cache(job: Job, folder: RunFolder, steps: int, note: Note) -> Any:
@@ -294,52 +313,15 @@ def _prefix_cache(job: Job, folder: RunFolder, steps: int, note: Note) -> Any:
     return prefix_cache(job.prefix, plan, spec.engine, passes, folder.path, note)
 
 
-def _validation(job: Job) -> Callable[[], dict[str, float]] | None:
-    """Return the function that scores the validation records, or None where there are none."""
-    examples = job.examples.get("validation")
-    if not examples:
-        return None
-
-    def evaluate() -> dict[str, float]:
-        predictions = job.predictor.predict(examples, purpose="validation")
-        scores = job.recipe.task.score(
-            predictions, job.splits.validation, job.predictor.state, intervals=False
-        )
-        return {name: score.value for name, score in scores.metrics.items()}
-
-    return evaluate
-
-
-@contextmanager
-def _trackers(job: Job, folder: RunFolder) -> Iterator[Callable[[Mapping[str, float]], None]]:
-    """Open the recipe's trackers; give a function that sends one line of the log to each."""
-    settings = {"model": job.recipe.model, "method": job.manifest.method}
-    settings |= {"task": job.manifest.task, "train": job.recipe.train.model_dump(mode="json")}
-    with ExitStack() as stack:
-        opened = []
-        for name in job.recipe.train.trackers:
-            opened += open_trackers([name], folder.path, settings)
-            close = opened[-1].close
-            stack.push(lambda kind, *_, close=close: close(failed=kind is not None))
-
-        def track(entry: Mapping[str, float]) -> None:
-            for tracker in opened:
-                tracker.log(int(entry["step"]), entry)
-
-        yield track
-
-
 def _finish(
     job: Job,
     folder: RunFolder,
     result: FitResult,
     expected: Mapping[str, float] | None,
     metrics: Mapping[str, Metric] | None,
-    note: Note,
+    watch: Watch,
 ) -> None:
     """Save the adapter, score the test records with it, and write what is left of the run."""
-    if result.without_gradient:
-        note(f"no gradient reached: {', '.join(result.without_gradient)}")
     report: dict[str, Any] = {"metrics": {}, "records": 0, "baselines": {}, "tables": {}}
     if job.splits.test:
         scores, predictions = score(job.predictor, job.splits.test)
@@ -351,9 +333,13 @@ def _finish(
     if folder.adapter.is_dir():  # of the moment at which the run was stopped, or killed
         shutil.rmtree(folder.adapter)
     save_adapter(folder.adapter, job.base.model, job.attachments, manifest, job.base.tokenizer)
-    _draw_loss(folder, job.recipe.task.deciding)
-    if "confusion_matrix" in report["tables"]:
-        plots.confusion_matrix(folder.confusion_plot, report["tables"]["confusion_matrix"])
+    try:
+        _draw_loss(folder, job.recipe.task.deciding)
+        if "confusion_matrix" in report["tables"]:
+            plots.confusion_matrix(folder.confusion_plot, report["tables"]["confusion_matrix"])
+    except OSError as error:  # a picture is not worth the run
+        watch.failed("pictures", "a picture could not be drawn", str(error), result.steps)
+    watch.tested(report, result)
     facts = {
         "trainable_parameters": sum(p.numel() for p in job.trainable.values()),
         "total_parameters": sum(p.numel() for p in job.base.model.parameters()),

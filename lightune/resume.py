@@ -30,6 +30,7 @@ from lightune.runs.files import write_jsonl
 from lightune.runs.folder import RunFolder, free_path
 from lightune.runs.log import read_log
 from lightune.runs.sealed import SEAL
+from lightune.runs.warned import WARNINGS
 from lightune.sealing import INPUT
 from lightune.train.checkpoint import Checkpoint, check_fits, folders, latest
 from lightune.train.loop import planned_steps
@@ -171,7 +172,8 @@ def make_ready(earlier: Earlier) -> None:
 def put_back(folder: RunFolder) -> Iterator[None]:
     """Put a finished run's files back where training it on fails; its checkpoints are left."""
     changed = [folder.recipe, folder.environment, folder.data_report, folder.metrics]
-    changed += [folder.path / SEAL, folder.eval]  # the last: with it the run is finished again
+    changed += [folder.path / WARNINGS, folder.path / SEAL]
+    changed += [folder.eval]  # the last: with it the run is finished again
     kept = {file: file.read_bytes() for file in changed if folder.finished and file.is_file()}
     try:
         yield

@@ -25,6 +25,7 @@ from lightune.evaluate.custom import Metric, add_metrics
 from lightune.recipe import Recipe, load_recipe
 from lightune.runs.folder import RunFolder
 from lightune.runs.sealed import is_sealed, unsealed
+from lightune.runs.warned import as_rows, read_warnings
 from lightune.types import Place, Prediction, Record
 
 if TYPE_CHECKING:
@@ -103,7 +104,8 @@ class Run:
 
     def summary(self) -> dict[str, Any]:
         """Return what `train --json` prints."""
-        return {"run": str(self.folder), **self._eval}
+        found = as_rows(read_warnings(self.folder))
+        return {"run": str(self.folder), **self._eval, "warnings": found}
 
     def evaluate(
         self,

@@ -38,7 +38,7 @@ ADAPTER = {
 }
 RUN = {
     *("recipe.yaml", "environment.json", "data_report.json", "metrics.jsonl", "eval.json"),
-    *("predictions.jsonl", "README.md", "loss.png", "confusion_matrix.png"),
+    *("predictions.jsonl", "README.md", "loss.png", "confusion_matrix.png", "warnings.json"),
 }
 
 

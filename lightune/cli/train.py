@@ -164,6 +164,11 @@ def _train(
             if folders(run.folder / "checkpoints")
             else "it cannot go on: it has no checkpoint",
         )
+    if warned := [row["check"] for row in summary["warnings"]]:
+        out.show(
+            f"{len(warned)} warning{'s' * (len(warned) > 1)} ({', '.join(dict.fromkeys(warned))}): "
+            f"{short(run.folder / 'warnings.json')}"
+        )
     out.show(
         f"trained {summary['trainable_parameters']:,} of {summary['total_parameters']:,} weights "
         f"({share:.2%}) in {summary['seconds']:.0f} s",
@@ -176,6 +181,7 @@ def _train(
 def _dry_run(out: Output, source: Any, changes: list[str]) -> None:
     from lightune.data.report import render
     from lightune.pipeline import dry_run as forecast_run
+    from lightune.runs.warned import Warned
 
     plan = forecast_run(source, overrides=changes)
     out.result(plan)
@@ -183,6 +189,7 @@ def _dry_run(out: Output, source: Any, changes: list[str]) -> None:
     forecast = [(key.replace("_", " "), f"{value:,.0f}") for key, value in plan["forecast"].items()]
     out.show(
         *(f"note: {note}" for note in plan["notes"]),
+        *(str(Warned(**row)) for row in plan["warnings"]),
         "",
         *render(plan["data"]),
         "",

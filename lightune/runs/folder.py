@@ -4,6 +4,7 @@
     ├── recipe.yaml          resolved: every default written out
     ├── environment.json     versions, machine, plan, seeds, hashes
     ├── data_report.json     what the checks found, per split
+    ├── warnings.json        what was odd before and while training, and what was looked at
     ├── metrics.jsonl        one line per logged step and per evaluation
     ├── eval.json            final metrics with intervals; written last
     ├── predictions.jsonl    one line per test record

@@ -83,7 +83,7 @@ def with_fitting_batch(
     step = Step(model, task, task_state, train, trainable, collate, masters, plan)
     longest = sorted(range(len(train)), key=lambda i: -len(train[i]))
     held = _held_mb(plan.device)
-    room = _room_mb(plan.device) if room_mb is None else room_mb
+    room = room_mb_of(plan.device) if room_mb is None else room_mb
     count = sum(weight.numel() for weight in trainable.values())
     kept = BEST_BYTES * count if spec.evaluation.best else 0
     always = (ADAM_BYTES * count + kept) / 1e6
@@ -113,7 +113,8 @@ def _held_mb(device: str) -> float:
     return torch.cuda.memory_allocated() / 1e6 if device.startswith("cuda") else rss_mb()
 
 
-def _room_mb(device: str) -> float:
+def room_mb_of(device: str) -> float:
+    """Return the megabytes that this process may take on a device beyond what it holds."""
     if not device.startswith("cuda"):
         return available_mb()
     unused = torch.cuda.memory_reserved() - torch.cuda.memory_allocated()

@@ -33,6 +33,11 @@ def count_targets(batch: Batch) -> int:
     return int((batch.targets != NO_TARGET).sum())
 
 
+def has_target(targets: Tensor) -> bool:
+    """Return whether a batch with these targets has a term in the loss; see `count_targets`."""
+    return targets.is_floating_point() or bool((targets != NO_TARGET).any())
+
+
 def some_examples(train: Sequence[Example]) -> None:
     """Raise `RunError` when there is nothing to train on."""
     if not train:

@@ -10,14 +10,16 @@ Why:        `metrics.jsonl` in the run folder is the log; these are copies for t
 Invariants: nothing leaves the machine unless the user's own environment names a server; MLflow's
             usage statistics are off unless MLFLOW_DISABLE_TELEMETRY says otherwise; what a tool
             prints goes to standard error.
-To add one: write a class here with `log` and `close`, and put it into `TRACKERS`.
+Full disk:  a tool that fails while training runs is told once, and training goes on.
+To add one: write a class here with `log`, `close` and `fails`, and put it into `TRACKERS`.
 """
 
 import os
+import sqlite3
 import sys
 import time
-from collections.abc import Mapping, Sequence
-from contextlib import redirect_stdout
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager, redirect_stdout
 from importlib import import_module
 from importlib.util import find_spec
 from pathlib import Path
@@ -33,6 +35,9 @@ PROJECT = "lightune"
 class Tracker(Protocol):
     """Takes the log of one run."""
 
+    fails: tuple[type[Exception], ...]
+    """What `log` and `close` raise where a disk is full or a server is gone."""
+
     def __init__(self, folder: Path, settings: Mapping[str, Any]) -> None: ...
 
     def log(self, step: int, values: Mapping[str, float]) -> None:
@@ -44,6 +49,8 @@ class Tracker(Protocol):
 
 class TensorBoard:
     """Event files in the run folder."""
+
+    fails = (OSError,)
 
     def __init__(self, folder: Path, settings: Mapping[str, Any]) -> None:
         _need("tensorboard", "TensorBoard")
@@ -71,6 +78,10 @@ class MLflow:
         _need("mlflow", "MLflow")
         entities = import_module("mlflow.entities")
         self.metric, self.param = entities.Metric, entities.Param
+        self.fails: tuple[type[Exception], ...] = (
+            OSError,
+            import_module("mlflow.exceptions").MlflowException,
+        )
         self.client = import_module("mlflow.tracking").MlflowClient(tracking_uri=uri)
         experiment = self.client.get_experiment_by_name(PROJECT)
         number = experiment.experiment_id if experiment else self.client.create_experiment(PROJECT)
@@ -89,6 +100,8 @@ class MLflow:
 
 class Trackio:
     """trackio's local database; its dashboard is one command away."""
+
+    fails = (OSError, sqlite3.Error)
 
     def __init__(self, folder: Path, settings: Mapping[str, Any]) -> None:
         self.module = _need("trackio", "trackio")
@@ -140,6 +153,51 @@ def open_trackers(names: Sequence[str], folder: Path, settings: Mapping[str, Any
         MissingExtra: a tracker's package is not installed.
     """
     return [TRACKERS[name](folder, settings) for name in names]
+
+
+@contextmanager
+def tracking(
+    names: Sequence[str],
+    folder: Path,
+    settings: Mapping[str, Any],
+    problem: Callable[[str, str], None],
+) -> Iterator[Callable[[Mapping[str, float]], None]]:
+    """Open trackers; give a function that sends one line of the log to each.
+
+    Args:
+        names, folder, settings: as of `open_trackers`.
+        problem: told once of each tracker that fails: its name, and how.
+
+    Raises:
+        MissingExtra: a tracker's package is not installed.
+    """
+    failed: set[str] = set()
+
+    def guarded(name: str, tracker: Tracker, work: Callable[[], None]) -> None:
+        try:
+            work()
+        except tracker.fails as error:
+            if name not in failed:
+                failed.add(name)
+                problem(name, f"{type(error).__name__}: {error}"[:200])
+
+    with ExitStack() as stack:
+        opened: dict[str, Tracker] = {}
+        for name in names:
+            [tracker] = open_trackers([name], folder, settings)
+            opened[name] = tracker
+
+            def close(kind: Any, *_: Any, name: str = name, tracker: Tracker = tracker) -> None:
+                guarded(name, tracker, lambda: tracker.close(failed=kind is not None))
+
+            stack.push(close)
+
+        def track(entry: Mapping[str, float]) -> None:
+            for name, tracker in opened.items():
+                step = int(entry["step"])
+                guarded(name, tracker, lambda t=tracker, s=step: t.log(s, entry))  # type: ignore[misc]
+
+        yield track
 
 
 def flat(settings: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
