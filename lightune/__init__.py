@@ -20,11 +20,11 @@ _PUBLIC = {
     "Run": "lightune.run",
 }
 
-__all__ = ["LightuneError", "Recipe", "Run", "__version__", "train"]
+__all__ = ["LightuneError", "Recipe", "Run", "__version__", "compare", "train"]
 
 
 class _Package(ModuleType):
-    """This package, with `train` always the function.
+    """This package, with `train` and `compare` always the functions.
 
     Python sets a package's attribute to each folder in it that is imported, so that without this
     `lightune.train` would be the function until the folder `train/` is first imported, and that
@@ -38,6 +38,14 @@ class _Package(ModuleType):
     @train.setter
     def train(self, folder: ModuleType) -> None:
         """Leave the folder where `import` looks for it, in `sys.modules`, and only there."""
+
+    @property
+    def compare(self) -> Any:
+        return import_module("lightune.compare.experiment").compare
+
+    @compare.setter
+    def compare(self, folder: ModuleType) -> None:
+        """Leave the folder where `import` looks for it, as that of `train`."""
 
 
 sys.modules[__name__].__class__ = _Package

@@ -43,6 +43,9 @@ SECTIONS = ("task", "model", "method", "data", "train")
 SHORT = {"task": "name", "method": "name", "data": "train"}
 """Sections that may be given as one value, and the key it stands for: `method: lora`."""
 
+COMPARE = "compare"
+"""A section that is no part of a training: what `lightune compare` reads beside the others."""
+
 NAMES = ("task", "task.name", "method", "method.name")
 """Overrides that come first, as they decide which other keys there are."""
 
@@ -116,6 +119,25 @@ def load_recipe(
     for dotted, value in sorted(changes, key=lambda change: change[0] not in NAMES):
         _attempt(mistakes, _set, sections, dotted, value)
     return _build(sections, folder, mistakes)
+
+
+def compare_section(source: Any, overrides: Sequence[str] | Mapping[str, Any] = ()) -> Any:
+    """Return what a recipe says under `compare`, with the overrides that begin so; {} for nothing.
+
+    Raises:
+        ConfigError: the file cannot be read as YAML at all, or an override has no form.
+    """
+    values = _read(Path(source)) if isinstance(source, str | Path) else source
+    section = values.get(COMPARE) if isinstance(values, Mapping) else None
+    if section is not None and not isinstance(section, Mapping):
+        return section
+    sections: dict[str, Any] = {COMPARE: dict(section or {})}
+    changes = list(overrides.items()) if isinstance(overrides, Mapping) else []
+    changes += [] if isinstance(overrides, Mapping) else [_change(text) for text in overrides]
+    for dotted, value in changes:
+        if dotted.startswith(f"{COMPARE}."):
+            _set(sections, dotted, value)
+    return sections[COMPARE]
 
 
 def dump(recipe: Recipe) -> str:
@@ -227,7 +249,8 @@ def _build(sections: dict[str, Any], folder: Path | None, mistakes: list[Lightun
     """
     given = {section: value for section, value in sections.items() if value is not None}
     for key in sections:
-        _attempt(mistakes, _known, key)
+        if key != COMPARE:
+            _attempt(mistakes, _known, key)
     task = _attempt(mistakes, _named, "task", given.get("task", {}))
     usual = getattr(task, "default_model", DEFAULT_MODEL)
     model = _attempt(mistakes, _model, given.get("model", usual))

@@ -74,6 +74,8 @@ class CompareSpec(Settings):
         for key, values in flat.items():
             if not isinstance(values, list) or not values:
                 raise ValueError(f"{key} needs a list of values | `{key}: [2, 8, 32]`")
+            if key == "train.seed":
+                raise ValueError("the seed is no setting to choose | `seeds: 3`")
             if key.split(".")[0] not in ("method", "train", "task", "model"):
                 raise ValueError(f"{key} is no setting of a training | `method.rank: [2, 8, 32]`")
         return flat

@@ -142,7 +142,7 @@ def _tuned(
     trial: Trial, train: list[Record], bench: Bench, deadline: float | None
 ) -> tuple[dict[str, Any], Recipe, float]:
     """Return the choice that is best inside the training part, its recipe, and the seconds."""
-    text = _text_of(trial.contender.recipe.task)
+    text = text_of(trial.contender.recipe.task)
     rest, held = hold_out(train, TUNING_SHARE, trial.seed, text=text, strict=False)
     begun = time.perf_counter()
     scored = []
@@ -227,14 +227,14 @@ def _splits(recipe: Recipe, train: list[Record], test: list[Record], bench: Benc
     validation = list(bench.validation)
     if not validation and recipe.train.evaluation.needs_records:
         train, validation = hold_out(
-            train, VALIDATION_SHARE, recipe.train.seed, text=_text_of(recipe.task), strict=False
+            train, VALIDATION_SHARE, recipe.train.seed, text=text_of(recipe.task), strict=False
         )
     named = {"train": train, "validation": validation, "test": test}
     report = {name: describe_split(records) for name, records in named.items() if records}
     return Splits(train, validation, test, [], {"splits": deepcopy(report)})
 
 
-def _text_of(task: Task) -> Any:
+def text_of(task: Task) -> Any:
     """Return what tells which records are of one text: the passage, where several share one."""
     passage = next((field.name for field in task.fields if field.kind == "passage"), None)
     return text_key if passage is None else lambda record: record.values.get(passage)
