@@ -9,7 +9,7 @@ How:        each trial is scored by record (`cells.py`); means and differences g
             costs and which contenders no other beats at as low a cost.
 Invariants: no chance but the seed's. Standings and pairs are of one training size, the largest;
             the others make the learning curves. A contender that was dropped early is compared on
-            the folds that it has.
+            the folds that it has. One training each decides nothing.
 Errors:     `ConfigError`: no such metric; `DataError`: nothing to judge.
 Not here:   words (`wording.py`), the page (`report.py`), running (`trials.py`).
 """
@@ -202,9 +202,9 @@ def _pairs(
         verdict: Verdict = "undecided"
         if leads[i].identical:
             verdict = "same"
-        elif one and adjusted[i] < ALPHA:
+        elif leads[i].decidable and adjusted[i] < ALPHA:
             verdict = "better"
-        elif one and equivalence[i] < ALPHA:
+        elif leads[i].decidable and equivalence[i] < ALPHA:
             verdict = "equivalent"
         others = side_by_side.other_tests(
             cells[a], cells[b], (drawn[a], drawn[b]), scorer.joint, seed
@@ -280,9 +280,7 @@ def _notes(
     ]
     trained = [s for s in standings if not s.baseline]
     if trained and max(s.seeds for s in trained) == 1:
-        found.append(Note("one_seed"))
-    if folds == 1:
-        found.append(Note("one_fold"))
+        found.append(Note("one_training" if folds == 1 else "one_seed"))
     dropped = [s.contender for s in standings if s.folds < folds]
     if dropped:
         found.append(Note("fewer_folds", {"contenders": dropped, "folds": folds}))

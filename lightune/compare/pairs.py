@@ -37,11 +37,14 @@ class Lead:
     Attributes:
         folds: in common; where there are none, nothing is known.
         identical: every record counts the same in both.
+        decidable: training was repeated, by folds or seeds, or has no chance in it: a difference
+            of two single trainings may be theirs, and not that of the contenders.
     """
 
     evidence: Evidence | None
     folds: int
     identical: bool
+    decidable: bool
 
 
 def single(cells: Sequence[Cell], steady: bool) -> Evidence:
@@ -74,8 +77,9 @@ def lead(one: Sequence[Cell], other: Sequence[Cell], steady: tuple[bool, bool], 
             apart = _fold([*a.values()], steady[0]).minus(_fold([*b.values()], steady[1]))
             found.append(apart if sign > 0 else _turned(apart))
     if not found:
-        return Lead(None, 0, False)
-    return Lead(weigh(found), len(found), identical)
+        return Lead(None, 0, False, False)
+    decidable = len(found) > 1 or found[0].steady
+    return Lead(weigh(found), len(found), identical, decidable)
 
 
 def bootstrap(cells: Sequence[Cell], seed: int) -> dict[int, Floats]:

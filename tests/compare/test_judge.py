@@ -223,6 +223,15 @@ def test_who_was_dropped_is_compared_on_its_own_folds():
     json.dumps(apart.to_json(), allow_nan=False)
 
 
+def test_one_training_each_decides_nothing():
+    rates = {"lora": 0.95, "head": 0.6}
+    once = judged(rates, folds=1, seeds=1, metric="accuracy")
+    assert once.pairs[0].verdict == "undecided"
+    assert [n.code for n in once.notes] == ["one_training"]
+    for repeated in ({"folds": 2, "seeds": 1}, {"folds": 1, "seeds": 3}):
+        assert judged(rates, metric="accuracy", **repeated).pairs[0].verdict == "better"
+
+
 def test_a_perfect_score_keeps_an_interval():
     found = judged({"lora": 1.5, "head": 0.5}, metric="accuracy")
     score = found.standings[0].score
