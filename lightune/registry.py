@@ -50,7 +50,7 @@ def find(package: str, name: str, key: str) -> type:
         ConfigError: nothing has that name.
     """
     known = scan(package)
-    if name not in known:
+    if not isinstance(name, str) or name not in known:  # a stranger's file may hold a list there
         near = nearest(str(name), known)
         raise ConfigError(
             f"{key}: there is no {package.rpartition('.')[2].removesuffix('s')} {name!r}",

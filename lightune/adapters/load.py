@@ -122,7 +122,7 @@ def _method(folder: Path, manifest: Manifest) -> Method:
     """Build the method from the manifest's settings."""
     settings = dict(manifest.method)
     name, known = settings.pop("name", None), methods()
-    if name not in known:
+    if not isinstance(name, str) or name not in known:
         raise AdapterError(
             f"{folder} was made by the method {name!r}, which is not installed",
             found=f"known: {', '.join(known)}",

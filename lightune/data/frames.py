@@ -88,6 +88,7 @@ def read_parquet(path: Path, file: str) -> Table:
         opened = pyarrow.parquet.ParquetFile(path)
         _refuse_bomb(path, file, opened.metadata.num_rows * opened.metadata.num_columns)
         table = opened.read()
+        table.validate(full=True)  # texts that are no UTF-8, offsets that lead out of the file
     except (pyarrow.ArrowException, OSError) as error:
         raise DataError(
             f"{file}: cannot be read as Parquet",

@@ -99,7 +99,7 @@ def read_json(text: str, file: str, sure: bool) -> Table:
         if cursor.peek():
             raise cursor.error("more text behind the closing bracket", cursor.at)
     objects, lines = found
-    return _table(file, objects, lines)
+    return _table(file, objects, lines, text)
 
 
 def read_jsonl(text: str, file: str) -> Table:
@@ -123,7 +123,7 @@ def read_jsonl(text: str, file: str) -> Table:
                 mend="`data: {format: json}`" if whole else "write one whole object per line",
             ) from None
         lines.append(number)
-    return _table(file, objects, lines)
+    return _table(file, objects, lines, text)
 
 
 def _inside_object(cursor: _Cursor) -> tuple[list[Any], list[int]] | None:
@@ -172,7 +172,24 @@ def _rows(cursor: _Cursor) -> tuple[list[Any], list[int]]:
         cursor.expect(",")
 
 
-def _table(file: str, objects: list[Any], lines: list[int]) -> Table:
+def _table(file: str, objects: list[Any], lines: list[int], text: str) -> Table:
     if not objects:
         raise DataError(f"{file}: has no rows", "an empty list", "give a file with rows")
+    if "\\u" in text:
+        for value, line in zip(objects, lines, strict=True):
+            _refuse_halves(file, line, value)
     return from_objects(file, objects, lines)
+
+
+def _refuse_halves(file: str, line: int, value: Any) -> None:
+    """Refuse half of a surrogate pair (`\\ud83d` alone), which no tokenizer and no UTF-8 takes."""
+    try:
+        json.dumps(value, ensure_ascii=False).encode()
+    except UnicodeEncodeError as error:
+        raise DataError(
+            f"{file}:{line}: half of a character",
+            found=f"{error.object[error.start : error.start + 1]!a} without its other half",
+            mend="write the character whole, as UTF-8 or as its two escapes, or take it out",
+        ) from None
+    except RecursionError:
+        raise DataError(f"{file}:{line}: brackets nested too deep") from None

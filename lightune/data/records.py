@@ -206,6 +206,10 @@ def _read(table: Table, row: int, column: str, reader: Callable[[Any], Any], val
 def _text(table: Table, row: int, column: str, value: Any) -> str:
     """Return a cell as text; a blank one as the empty string."""
     if isinstance(value, str):
+        try:
+            value.encode()
+        except UnicodeEncodeError:  # half of a surrogate pair, which no tokenizer takes
+            raise _wrong_type(table, row, column, value, "whole characters only") from None
         return value if value and not value.isspace() else ""
     if value is None or value != value:
         return ""

@@ -342,11 +342,8 @@ def fuzz(place: Path, examples: int) -> tuple[dict[str, list[int]], dict[str, st
         try:
             each()
         except Exception as error:  # whatever escapes is what is looked for
-            trace = traceback.extract_tb(error.__traceback__)[-1]
-            escaped[name] = f"{type(error).__name__}: {error}"[:2000]
-            escaped[name] += (
-                f" ({trace.filename}:{trace.lineno}); {getattr(error, '__notes__', '')}"
-            )
+            several = error.exceptions if isinstance(error, ExceptionGroup) else [error]
+            escaped[name] = " | ".join(map(described, several))
 
     readers, recipes, adapters = (
         kind(make(place / kind.__name__)) for kind in (Readers, Recipes, Adapters)
@@ -359,6 +356,14 @@ def fuzz(place: Path, examples: int) -> tuple[dict[str, list[int]], dict[str, st
     run("recipe values", changed(recipes.values), recipes.check_values)
     run("adapters", adapter_files(adapters.folders), adapters.check)
     return counts, escaped
+
+
+def described(error: BaseException) -> str:
+    """Return what escaped, where from, and the smallest example."""
+    frames = traceback.extract_tb(error.__traceback__)
+    ours = [f"{f.filename}:{f.lineno}" for f in frames if "/lightune/" in f.filename][-2:]
+    notes = " ".join(getattr(error, "__notes__", ()))
+    return f"{type(error).__name__}: {error}"[:300] + f" at {', '.join(ours)}; {notes[:1500]}"
 
 
 def make(folder: Path) -> Path:
