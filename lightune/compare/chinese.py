@@ -43,7 +43,7 @@ TEXTS = {
     "equivalent": "在 {margin} 之内相当",
     "same": "预测完全相同",
     "undecided": "未检出差异",
-    "and": "与",
+    "and": " 与 ",
     "comma": "、",
     "to": "{low} 至 {high}",
     "points": "{number} 个百分点",

@@ -113,13 +113,16 @@ def curves(
     def up(value: float) -> float:
         return TOP + (height - TOP - BOTTOM) * (high - value) / (high - low)
 
-    places = sorted({m.x for m in every})
-    parts = _axes(ticks(low, high), up, show_y, _thinned(places), across, show_x, height)
+    places: list[float] = []
+    for place in sorted({m.x for m in every}):
+        if not places or across(place) - across(places[-1]) > 32:  # room for its number
+            places.append(place)
+    parts = _axes(ticks(low, high), up, show_y, places, across, show_x, height)
     parts.append(_text((LEFT + WIDTH - RIGHT) / 2, height - 6, x_name, "middle", "small"))
-    for place, line in enumerate(series):
+    for i, line in enumerate(series):
         colour = f"s{(line[0].number - 1) % SERIES}"
         dash = " dashed" if line[0].number > SERIES else ""
-        aside = 1.5 * (place - (len(series) - 1) / 2)  # intervals stand beside each other
+        aside = 1.5 * (i - (len(series) - 1) / 2)  # intervals stand beside each other
         points = " ".join(f"{across(m.x) + aside:.1f},{up(m.y):.1f}" for m in line)
         parts.append(f'<polyline class="curve {colour}{dash}" points="{points}"/>')
         for m in line:
