@@ -91,27 +91,40 @@ class Predictor:
         how: Generation,
         on_batch: Progress | None,
     ) -> list[Prediction]:
-        """Return the predictions with an answer written to each example's prompt."""
+        """Return the predictions with an answer written to each example's prompt, or with a list
+        of answers where several are asked for."""
         plan = self.prepared.plan
+        rounds = []
         with threads_of(plan):
-            answers = generate(
-                self.prepared.model,
-                examples,
-                how,
-                pad_id=pad_id(self.tokenizer),
-                device=plan.device,
-                decode=self.text,
-                on_batch=on_batch,
-            )
+            for number in range(how.samples):
+                answers = generate(
+                    self.prepared.model,
+                    examples,
+                    replace(how, seed=how.seed + number),
+                    pad_id=pad_id(self.tokenizer),
+                    device=plan.device,
+                    decode=self.text,
+                    on_batch=on_batch,
+                )
+                rounds.append([self._read(tokens, how) for tokens in answers])
         made = []
-        for prediction, tokens in zip(predictions, answers, strict=True):
-            # a stop word may be white space, which a task takes off its answers
-            text, stopped = before_words(self.text(tokens), how.stop_words)
-            finished = stopped or (bool(tokens) and tokens[-1] in how.stop)
-            facts = {"new_tokens": len(tokens), "finished": finished}
+        for prediction, written in zip(predictions, zip(*rounds, strict=True), strict=True):
+            texts = [text for text, _, _ in written]
+            facts = {
+                "new_tokens": sum(tokens for _, tokens, _ in written),
+                "finished": all(finished for _, _, finished in written),
+            }
             measures = {**prediction.measures, **facts}
-            made.append(replace(prediction, value=self.task.read(text), measures=measures))
+            value = texts if how.samples > 1 else texts[0]
+            made.append(replace(prediction, value=value, measures=measures))
         return made
+
+    def _read(self, tokens: Sequence[int], how: Generation) -> tuple[str, int, bool]:
+        """Return an answer, how many tokens it has, and whether it came to its end."""
+        # a stop word may be white space, which a task takes off its answers
+        text, stopped = before_words(self.text(tokens), how.stop_words)
+        finished = stopped or (bool(tokens) and tokens[-1] in how.stop)
+        return self.task.read(text), len(tokens), finished
 
     def text(self, tokens: Sequence[int]) -> str:
         """Return the text of tokens that were written, special ones left out."""

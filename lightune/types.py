@@ -151,6 +151,7 @@ class Generation:
         top_k: drawn among so many most probable tokens; 0 for all.
         top_p: drawn among the fewest most probable tokens that have this share together.
         seed: of the draws.
+        samples: answers to each prompt, each drawn under a seed of its own.
     """
 
     max_new_tokens: int
@@ -163,6 +164,7 @@ class Generation:
     top_k: int = 0
     top_p: float = 1.0
     seed: int = 0
+    samples: int = 1
 
 
 @dataclass(frozen=True, slots=True)

@@ -14,6 +14,7 @@ RECIPES = {
     "summarization.yaml": ("t5-seq2seq", "rouge_2"),
     "domain_text.yaml": ("gpt2-lm", "bits_per_byte"),
     "persona.yaml": ("llama-lm", "perplexity"),
+    "programs.yaml": ("llama-lm", "log_likelihood", "task.tests_shown=0"),
 }
 QUICK = ("max_steps=1", "batch_size=4", "precision=fp32", "engine.threads=1", "max_length=120")
 
@@ -21,9 +22,10 @@ QUICK = ("max_steps=1", "batch_size=4", "precision=fp32", "engine.threads=1", "m
 @pytest.mark.parametrize("name", RECIPES)
 def test_a_recipe_trains_scores_and_predicts(tiny, tmp_path, monkeypatch, capsys, name):
     monkeypatch.chdir(ROOT)
-    family, metric = RECIPES[name]
+    family, metric, *more = RECIPES[name]
     out = str(tmp_path / "run")
-    changes = [f"model={tiny(family)}", "task.max_new_tokens=4", *(f"train.{k}" for k in QUICK)]
+    changes = [f"model={tiny(family)}", "task.max_new_tokens=4", *more]
+    changes += [f"train.{k}" for k in QUICK]
     words = ["train", f"recipes/{name}", "--out", out]
     status = main([*words, *(word for change in changes for word in ("-s", change))])
     assert status == 0, capsys.readouterr().err

@@ -93,11 +93,14 @@ def _stdin() -> list[Any]:
 
 
 def _said(prediction: Any) -> Any:
-    """Return a list of entities in words, any other prediction as it is."""
+    """Return a list of entities or of texts in words, any other prediction as it is."""
     if not isinstance(prediction, list):
         return prediction
-    parts = [f"{part['text']} {part['label']} {part['score']:.4f}" for part in prediction]
-    return " | ".join(parts) or "-"
+    parts = [
+        f"{part['text']} {part['label']} {part['score']:.4f}" if isinstance(part, dict) else part
+        for part in prediction
+    ]
+    return " | ".join(map(str, parts)) or "-"
 
 
 def _show(out: Output, texts: list[str], predictions: list[dict[str, Any]]) -> None:

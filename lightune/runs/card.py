@@ -14,6 +14,7 @@ from typing import Any
 
 from lightune import strict_yaml
 from lightune.runs.folder import RunFolder
+from lightune.runs.warned import read_warnings
 
 PIPELINE_TAGS = {
     "classification": "text-classification",
@@ -21,6 +22,7 @@ PIPELINE_TAGS = {
     "token_classification": "token-classification",
     "question_answering": "question-answering",
     "instruct": "text-generation",
+    "code_generation": "text-generation",
 }
 """Task -> the hub's word for it."""
 
@@ -268,6 +270,8 @@ class _Card:
         for pair in overlap:
             if rows := _part(overlap, pair).get("rows"):
                 yield f"- {rows:,} records have a text that another split has too ({pair})."
+        for warned in read_warnings(self.run.path):
+            yield f"- Training warned: {warned.problem}."
         yield "- Faults and biases of the base model are still in it."
 
     def _machine(self) -> Iterator[str]:

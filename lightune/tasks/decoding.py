@@ -52,12 +52,15 @@ class Decoding(Settings):
             raise ValueError("top_k and top_p are of draws, and none are made | temperature: 0.7")
         return self
 
-    def generation(self, max_new_tokens: int, stop: set[int], quick: bool = False) -> Generation:
+    def generation(
+        self, max_new_tokens: int, stop: set[int], quick: bool = False, samples: int = 1
+    ) -> Generation:
         """Return how an answer is written.
 
         Args:
             stop: tokens that end it.
             quick: by greedy choice, for scores while training.
+            samples: answers to each prompt.
         """
         return Generation(
             max_new_tokens=max_new_tokens,
@@ -70,6 +73,7 @@ class Decoding(Settings):
             top_k=self.top_k,
             top_p=self.top_p,
             seed=self.seed,
+            samples=samples,
         )
 
 

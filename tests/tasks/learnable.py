@@ -74,6 +74,16 @@ LEARNABLE: dict[str, Learnable] = {
         FAST,
         "llama-lm",
     ),
+    "code_generation": Learnable(
+        [
+            {"prompt": f"{pair['source']} in code", "code": f"def f():\n    return {i}"}
+            for i, pair in enumerate(PAIRS)
+        ],
+        {"log_likelihood": -0.2},
+        SHORT,
+        FAST,
+        "llama-lm",
+    ),
     "language_modeling": Learnable(
         [{"text": f"{w} film {i}"} for i, w in enumerate(WORDS)],
         {"log_likelihood": -1.0},

@@ -1,0 +1,211 @@
+"""Run programs that nobody has read, each in a sandbox of its own, and say which came to its end.
+
+Why:        code generation is scored by running what a model wrote. It may delete files, fork
+            without end, fill the disk or call home, mostly by accident.
+How:        see `sandbox_child.py`: namespaces of their own, an empty root folder in memory, no
+            network, limits on time, memory, disk and processes; killed whole.
+Invariants: without isolation nothing runs, unless the caller takes the risk on itself. Whether
+            there is isolation is tried out, not guessed. No process and no file is left behind.
+Platforms:  isolation needs Linux, with user namespaces open to users, or root.
+Errors:     `ResourceError` where there is no isolation, with the reason.
+"""
+
+import json
+import os
+import platform
+import secrets
+import signal
+import subprocess
+import sys
+import tempfile
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
+from dataclasses import asdict, dataclass
+from functools import cache
+from pathlib import Path
+from typing import Any, Literal
+
+from lightune.errors import ResourceError
+from lightune.tasks import sandbox_child
+
+UNISOLATED = "LIGHTUNE_RUN_UNISOLATED"
+"""Set to 1 in the environment, programs run without isolation where there is none. No recipe can
+say so, since recipes are shared."""
+
+GRACE = 10.0
+"""Seconds after its limit at which a sandbox that does not answer is killed from outside."""
+
+SHOWN = ("/usr", "/bin", "/lib", "/lib32", "/lib64", "/etc/ld.so.cache", "/dev/null")
+"""What a program sees of the machine, beside the interpreter."""
+
+PROBE = """
+import os, socket
+assert os.getppid() == 1 and os.getuid() != 0, "processes or user are not its own"
+assert not os.path.exists("/proc") and not os.path.exists("/root/.ssh"), "files are seen"
+assert all(name == "lo" for _, name in socket.if_nameindex()), "there is a network"
+open("file", "w").close()
+"""
+"""Fails where the isolation is not what it should be."""
+
+
+@dataclass(frozen=True, slots=True)
+class Limits:
+    """What one program may use: wall-clock time, memory, disk, and processes at a time."""
+
+    seconds: float = 5.0
+    memory_mb: int = 512
+    disk_mb: int = 16
+    processes: int = 16
+
+
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """How one program ended.
+
+    Attributes:
+        status: `passed` if it came to its end; else `failed`, `timeout`, or `refused` by a sandbox
+            that could not be made.
+        detail: what was raised, or why it was refused.
+    """
+
+    status: Literal["passed", "failed", "timeout", "refused"]
+    detail: str = ""
+
+
+def run_all(
+    programs: Sequence[str],
+    limits: Limits | None = None,
+    isolated: bool = True,
+    on_done: Callable[[int, int], None] | None = None,
+) -> list[Outcome]:
+    """Run programs, as many at a time as there are processors; in order.
+
+    Args:
+        isolated: False runs them as the user, with the limits alone.
+        on_done: called with the number of those done and of all.
+
+    Raises:
+        ResourceError: a sandbox could not be made.
+    """
+    made = []
+    with ThreadPoolExecutor(max_workers=os.cpu_count() or 1) as pool:
+        for outcome in pool.map(lambda text: run_one(text, limits, isolated), programs):
+            made.append(outcome)
+            if on_done:
+                on_done(len(made), len(programs))
+    refused = [outcome.detail for outcome in made if outcome.status == "refused"]
+    if refused:
+        raise _refusal(refused[0])
+    return made
+
+
+def run_one(program: str, limits: Limits | None = None, isolated: bool = True) -> Outcome:
+    """Run one program to its end, or until a limit stops it."""
+    limits = limits or Limits()
+    token = secrets.token_hex(16)
+    given = json.dumps({"token": token, "program": program}).encode("utf-8", "surrogatepass")
+    with (
+        tempfile.TemporaryDirectory(prefix="lightune-program-") as folder,
+        tempfile.TemporaryFile() as answers,
+        tempfile.TemporaryFile() as asked,
+    ):
+        asked.write(given)
+        asked.seek(0)
+        plan = json.dumps(_plan(folder, limits, isolated))
+        process = subprocess.Popen(
+            [_python(), "-I", "-S", _script(), "start", plan],
+            stdin=asked,
+            stdout=answers,
+            stderr=subprocess.DEVNULL,
+            cwd="/",
+            env={},
+            start_new_session=True,
+        )
+        try:
+            with suppress(subprocess.TimeoutExpired):
+                process.wait(limits.seconds + GRACE)
+        finally:
+            with suppress(ProcessLookupError):
+                os.killpg(process.pid, signal.SIGKILL)
+            process.wait()
+        answers.seek(0)
+        return _outcome(answers.read(1 << 20).decode("utf-8", "replace"), token)
+
+
+def require() -> bool:
+    """Return whether programs run isolated here.
+
+    Raises:
+        ResourceError: they could not, and the user did not say that they may run all the same.
+    """
+    reason = why_not_isolated()
+    if reason is not None and os.environ.get(UNISOLATED) != "1":
+        raise _refusal(reason)
+    return reason is None
+
+
+@cache
+def why_not_isolated() -> str | None:
+    """Return why a program cannot be isolated here, found out by trying; None where it can."""
+    if not sys.platform.startswith("linux"):
+        return f"it needs Linux, and this is {platform.system() or sys.platform}"
+    outcome = run_one(PROBE, Limits(seconds=20.0))
+    return None if outcome.status == "passed" else outcome.detail or outcome.status
+
+
+def _plan(folder: str, limits: Limits, isolated: bool) -> dict[str, Any]:
+    shown = [path for path in SHOWN if os.path.lexists(path)]
+    prefix = os.path.realpath(sys.base_prefix)
+    shown += [path for path in (prefix, _python(), _script()) if not _inside(path, shown)]
+    return {
+        **asdict(limits),
+        "isolated": isolated,
+        "folder": folder,
+        "python": _python(),
+        "script": _script(),
+        "shown": [path for i, path in enumerate(shown) if not _inside(path, shown[:i])],
+    }
+
+
+def _inside(path: str, folders: Sequence[str]) -> bool:
+    return any(path == folder or path.startswith(f"{folder}/") for folder in folders)
+
+
+@cache
+def _python() -> str:
+    """Return the interpreter itself: a virtual environment's is a link to it."""
+    return os.path.realpath(getattr(sys, "_base_executable", None) or sys.executable)
+
+
+@cache
+def _script() -> str:
+    return str(Path(sandbox_child.__file__).resolve())
+
+
+def _outcome(text: str, token: str) -> Outcome:
+    said: dict[str, Any] = {}
+    passed = None
+    for line in text.splitlines():
+        word, _, rest = line.partition(" ")
+        if word == token and passed is None:
+            passed = rest
+        elif line.startswith('{"end": '):
+            with suppress(ValueError):
+                said = said if said.get("end") == "refused" else json.loads(line)
+    if said.get("end") == "refused":
+        return Outcome("refused", str(said["reason"]))
+    if said.get("end") != "exit":
+        return Outcome("timeout")
+    if passed == "ok":
+        return Outcome("passed")
+    return Outcome("failed", passed or f"ended before its tests did, with status {said['code']}")
+
+
+def _refusal(reason: str) -> ResourceError:
+    return ResourceError(
+        "programs are not run: they cannot be isolated here",
+        found=reason,
+        mend="Linux with user namespaces (`sysctl user.max_user_namespaces`), or root; to run them "
+        f"without isolation, at your own risk, set {UNISOLATED}=1 in the environment",
+    )

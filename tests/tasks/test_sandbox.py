@@ -1,0 +1,211 @@
+"""Programs in the sandbox: what they may not do, how they are stopped, what is left of them."""
+
+import shutil
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+
+import pytest
+
+from lightune.errors import ResourceError
+from lightune.tasks import sandbox
+from lightune.tasks.sandbox import Limits, run_all, run_one
+
+QUICK = Limits(seconds=20.0, memory_mb=256, disk_mb=4, processes=8)
+REASON = sandbox.why_not_isolated()
+isolated = pytest.mark.skipif(REASON is not None, reason=f"programs cannot be isolated: {REASON}")
+linux = pytest.mark.skipif(not sys.platform.startswith("linux"), reason="needs Linux")
+
+SECRET = "a file of the user's"
+
+
+@pytest.fixture
+def left_behind(tmp_path, monkeypatch):
+    """Return a function that gives the processes of this test's programs: those of its own copy
+    of the script."""
+    script = tmp_path / "own_child.py"
+    shutil.copyfile(sandbox._script(), script)
+    script.chmod(0o644)
+    monkeypatch.setattr(sandbox, "_script", lambda: str(script))
+
+    def running():
+        found = []
+        for folder in Path("/proc").glob("[0-9]*"):
+            try:
+                words = (folder / "cmdline").read_bytes()
+            except OSError:
+                continue
+            if str(script).encode() in words:
+                found.append(words)
+        return found
+
+    return running
+
+
+@pytest.fixture
+def secret(tmp_path):
+    file = tmp_path / "secret.txt"
+    file.write_text(SECRET)
+    file.chmod(0o666)
+    tmp_path.chmod(0o777)
+    return file
+
+
+@isolated
+@pytest.mark.parametrize(
+    ("program", "status", "said"),
+    [
+        ("x = sum(range(10))\nassert x == 45", "passed", ""),
+        ("import math, re, json, collections, heapq, itertools, random", "passed", ""),
+        ("print('a' * 10**7)\nimport sys\nsys.stderr.write('b' * 10**6)", "passed", ""),
+        ("assert 1 == 2, 'no'", "failed", "AssertionError: no"),
+        ("def f(:", "failed", "SyntaxError"),
+        ("import sys\nsys.exit(0)", "failed", "SystemExit"),
+        ("import os\nos._exit(0)", "failed", "ended before its tests did"),
+        ("import os\nos.kill(os.getpid(), 9)", "failed", "ended before its tests did"),
+        ("input()", "failed", "EOFError"),
+        ("x = [0] * 10**9", "failed", "MemoryError"),
+        ("def f(): return f()\nf()", "failed", "RecursionError"),
+        ("open('f', 'w').write('x')\nassert open('f').read() == 'x'", "passed", ""),
+        ("f = open('f', 'wb')\nwhile True: f.write(bytes(10**6))", "failed", "File too large"),
+        (
+            "for i in range(99): open(str(i), 'wb').write(bytes(10**6))",
+            "failed",
+            "No space left on device",
+        ),
+        ("for i in range(9999): open(str(i), 'w')", "failed", "No space left on device"),
+        ("import os\nwhile True: os.fork()", "failed", ""),
+        (
+            "import socket\nsocket.create_connection(('192.0.2.1', 80), 5)",
+            "failed",
+            "Network is unreachable",
+        ),
+        ("import socket\nsocket.getaddrinfo('localhost.example', 80)", "failed", "gaierror"),
+        ("open('/usr/x', 'w')", "failed", "Read-only file system"),
+        ("open('/etc/passwd')", "failed", "FileNotFoundError"),
+        ("import os\nos.listdir('/proc')", "failed", "FileNotFoundError"),
+        ("import os\nos.listdir('/home')", "failed", "FileNotFoundError"),
+        (
+            "import os\nassert set(os.environ) <= {'HOME', 'TMPDIR', 'LANG', 'LC_CTYPE'}",
+            "passed",
+            "",
+        ),
+        ("import os\nos.setuid(0)", "failed", "Error"),
+        ("import os\nos.chroot('/tmp')", "failed", "PermissionError"),
+        ("import os\nos.mknod('/tmp/x', 0o60600, 1)", "failed", "PermissionError"),
+        (
+            "import ctypes\nassert ctypes.CDLL(None).unshare(0x10000000) == 0, 'refused'",
+            "failed",
+            "refused",
+        ),
+        (
+            "import ctypes\nassert ctypes.CDLL(None).mount(0, b'/', 0, 32, 0) == 0, 'refused'",
+            "failed",
+            "refused",
+        ),
+    ],
+)
+def test_what_programs_may_do(program, status, said):
+    found = run_one(program, QUICK)
+    assert (found.status, said in found.detail) == (status, True), found
+
+
+@isolated
+def test_files_of_the_user_are_not_seen(secret):
+    for program in (f"open({str(secret)!r}).read()", f"open({str(secret)!r}, 'w')"):
+        assert "FileNotFoundError" in run_one(program, QUICK).detail
+    assert secret.read_text() == SECRET
+
+
+@isolated
+@pytest.mark.parametrize(
+    "program",
+    [
+        "while True: pass",
+        "import time\ntime.sleep(999)",
+        "import signal\nfor s in (2, 15, 24): signal.signal(s, signal.SIG_IGN)\nwhile True: pass",
+        "import os, time\nfor _ in range(5):\n    if os.fork() == 0: os.setsid()\ntime.sleep(999)",
+    ],
+)
+def test_programs_without_end_are_stopped_whole(program, left_behind):
+    begun = time.monotonic()
+    assert run_one(program, Limits(seconds=1.0)).status == "timeout"
+    assert time.monotonic() - begun < 8
+    assert left_behind() == []
+
+
+@isolated
+def test_what_a_program_leaves_running_is_killed(left_behind):
+    program = "import os, time\nif os.fork() == 0:\n    os.setsid()\n    time.sleep(999)"
+    assert run_one(program, QUICK).status == "passed"
+    assert left_behind() == []
+
+
+@isolated
+def test_no_file_is_left_behind(tmp_path, monkeypatch):
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
+    run_one("open('f', 'w').write('x')", QUICK)
+    assert list(tmp_path.iterdir()) == []
+
+
+@isolated
+def test_whoever_started_it_takes_it_along(left_behind):
+    code = (
+        "from lightune.tasks import sandbox as s; import os, threading\n"
+        f"s._script = lambda: {sandbox._script()!r}\n"
+        "threading.Timer(1.5, lambda: os.kill(os.getpid(), 9)).start()\n"
+        "s.run_one('import time\\ntime.sleep(999)', s.Limits(seconds=600.0))\n"
+    )
+    assert subprocess.run([sys.executable, "-c", code], timeout=60).returncode == -9
+    for _ in range(100):
+        if not left_behind():
+            break
+        time.sleep(0.05)
+    assert left_behind() == []
+
+
+@isolated
+def test_many_programs_keep_their_order():
+    done = []
+    programs = [f"import time\ntime.sleep({(3 - i) / 20})\nassert {i} % 2" for i in range(4)]
+    found = run_all(programs, QUICK, on_done=lambda n, of: done.append((n, of)))
+    assert [outcome.status for outcome in found] == ["failed", "passed"] * 2
+    assert done == [(1, 4), (2, 4), (3, 4), (4, 4)]
+
+
+@linux
+def test_without_isolation_limits_and_killing_hold(tmp_path, monkeypatch, left_behind):
+    own = tmp_path / "own"
+    own.mkdir()
+    monkeypatch.setattr(tempfile, "tempdir", str(own))
+    assert run_one("open('f', 'w').write('x')", QUICK, isolated=False).status == "passed"
+    assert "MemoryError" in run_one("x = [0] * 10**9", QUICK, isolated=False).detail
+    fork = "import os, time\nif os.fork() == 0:\n    os.setsid()\n    time.sleep(999)\n"
+    assert run_one(fork, QUICK, isolated=False).status == "passed"
+    assert run_one(fork + "time.sleep(999)", Limits(1.0), isolated=False).status == "timeout"
+    assert left_behind() == []
+    assert list(own.iterdir()) == []
+
+
+def test_nothing_runs_where_nothing_can_be_isolated(monkeypatch):
+    monkeypatch.delenv(sandbox.UNISOLATED, raising=False)
+    monkeypatch.setattr(sandbox, "why_not_isolated", lambda: "no such namespaces")
+    with pytest.raises(ResourceError) as error:
+        sandbox.require()
+    assert error.value.found == "no such namespaces"
+    assert f"{sandbox.UNISOLATED}=1" in error.value.mend
+    monkeypatch.setenv(sandbox.UNISOLATED, "1")
+    assert sandbox.require() is False
+    monkeypatch.setattr(sandbox, "why_not_isolated", lambda: None)
+    assert sandbox.require() is True
+
+
+@linux
+def test_a_sandbox_that_cannot_be_made_is_no_failed_program(monkeypatch):
+    monkeypatch.setattr(sandbox, "SHOWN", ("/dev",))  # no libraries: the interpreter cannot start
+    found = run_one("pass", QUICK)
+    assert found.status == "refused" if REASON is None else found.status != "passed"
+    with pytest.raises(ResourceError, match="cannot be isolated"):
+        run_all(["pass"], QUICK)
