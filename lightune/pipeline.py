@@ -340,6 +340,7 @@ def _finish(
     except OSError as error:  # a picture is not worth the run
         watch.failed("pictures", "a picture could not be drawn", str(error), result.steps)
     watch.tested(report, result)
+    watch.warnings.write(folder.path)
     facts = {
         "trainable_parameters": sum(p.numel() for p in job.trainable.values()),
         "total_parameters": sum(p.numel() for p in job.base.model.parameters()),

@@ -117,14 +117,17 @@ def check_weights(job: Job) -> None:
             found="0 trained weights",
             mend="other `method.targets`, or another method",
         )
-    inside = [f"{path}." for path in trainable]
-    frozen = [m for m in job.base.new_modules if not any(p.startswith(f"{m}.") for p in inside)]
+    frozen = [
+        path
+        for path in job.base.new_modules
+        if not all(p.requires_grad for p in job.base.model.get_submodule(path).parameters())
+    ]
     if frozen:
         raise MethodError(
             f"{', '.join(frozen)}: random in {job.base.name} and not trained: it would answer at "
             "random for ever",
-            found=f"{len(trainable)} trained tensors, none of it",
-            mend="train it whole beside the method; no other method leaves a new head out",
+            found=f"{len(trainable)} trained tensors, and not all of it among them",
+            mend="train it whole beside the method, as Lightune's own methods do",
         )
     bad = [path for path, weight in trainable.items() if not torch.isfinite(weight).all()]
     if bad:

@@ -18,6 +18,7 @@ from lightune.evaluate.predict import evaluating
 from lightune.runs.warned import Warned, Warnings
 from lightune.train import guards
 from lightune.train.learning import (
+    GRADIENT_STEPS,
     LEAST_STEPS,
     Norms,
     Probe,
@@ -57,7 +58,7 @@ class Watch:
         Args:
             state: gives the training's state, as `loop.fit` has it.
         """
-        if step == LEAST_STEPS:
+        if step == GRADIENT_STEPS:
             paths = unreached(list(self.job.trainable), state(copy=False).moments)
             warned = no_gradient(paths, len(self.job.trainable), step)
             self.warnings.look("no_gradient", warned, step=step)
@@ -66,7 +67,7 @@ class Watch:
 
     def end(self, result: FitResult) -> None:
         """Look at the training when its weights are final."""
-        if result.steps < LEAST_STEPS:  # later on `step` has seen more
+        if result.steps < GRADIENT_STEPS:  # later on `step` has seen more
             warned = no_gradient(result.without_gradient, len(self.job.trainable), result.steps)
             self.warnings.look("no_gradient", warned, step=result.steps)
         if result.state is None:  # a training that a signal stopped is not at its end

@@ -4,7 +4,7 @@
     loss_rose      it is higher than it began
     no_gradient    trained tensors that the loss does not depend on
     gradient_norm  gradients have become a hundred times what they were, and the loss no lower
-    guessing       on the test records the answers agree with the labels as guesses would
+    guessing       that the answers to the test records are better than guesses is not shown
 
 Why:        a training that does nothing, or harm, ends like any other.
 How:        `Probe` measures the loss of `RECORDS` training records, each on its own and without
@@ -32,8 +32,11 @@ from lightune.types import Example
 RECORDS, TOKENS, FEWEST = 16, 2048, 4
 """Records of a probe, the tokens that they have together at most, and records all the same."""
 
-LEAST_STEPS = 20
-"""A shorter training is a trial: nothing is said of whether it learns."""
+LEAST_STEPS = 40
+"""A shorter training, or half of one, is a trial: nothing is said of whether it learns."""
+
+GRADIENT_STEPS = 20
+"""Steps after which every trained weight has had a gradient, or will have none."""
 
 STILL, ROSE = 0.005, 0.1
 """Of the loss before training."""
@@ -41,9 +44,9 @@ STILL, ROSE = 0.005, 0.1
 EXPLODED, WINDOW = 100.0, 3
 """Times the norm at the beginning; medians of so many lines of the log."""
 
-GUESSING_STEPS, GUESSING_RECORDS, GUESSING = 50, 40, 0.2
-"""Training steps and test records from which on guesses are told, and the highest agreement that
-the 95 % interval may hold."""
+GUESSING_STEPS, GUESSING_RECORDS, UNKNOWN = 50, 40, 0.5
+"""Training steps and test records from which on guesses are told, and the agreement that the 95 %
+interval may not reach: where it does, the test is too small to say anything."""
 
 AGREEMENT = ("matthews", "pearson")
 """Scores that are 0 for guesses, whatever the labels."""
@@ -179,26 +182,28 @@ class Norms:
 def guessing(
     metrics: Mapping[str, Mapping[str, float | None]], records: int, steps: int
 ) -> Warned | None:
-    """Return a warning where the test's answers have nothing to do with its labels.
+    """Return a warning where the test's answers may have nothing to do with its labels.
 
     Args:
-        metrics: name -> `{"value", "low", "high"}`; a value of None is that of equal answers.
+        metrics: name -> `{"value", "low", "high"}`; where all answers are equal the value is 0 or
+            None, and there is no interval.
         records: that were tested on.
     """
     name = next((name for name in AGREEMENT if name in metrics), None)
     if name is None or records < GUESSING_RECORDS or steps < GUESSING_STEPS:
         return None
-    value, high = metrics[name]["value"], metrics[name]["high"]
-    if value is not None and (high is None or not high < GUESSING):
+    value, low, high = (metrics[name][key] for key in ("value", "low", "high"))
+    if low is None or high is None:
+        if value:
+            return None
+        found = "every answer is the same"
+    elif low > 0 or high >= UNKNOWN:
         return None
-    found = (
-        "every answer is the same"
-        if value is None
-        else f"{name} {value:.2f}, surely below {max(high or 0.0, 0.01):.2f}; guesses have 0"
-    )
+    else:
+        found = f"{name} {value:.2f}, between {low:.2f} and {high:.2f}; guesses have 0"
     return Warned(
         "guessing",
-        "the model answers as if it guessed",
+        "the model does not answer better than guesses",
         f"{records} test records: {found}",
         "see that each label stands beside its own text (lightune data preview RECIPE); else "
         "more epochs, another train.learning_rate, or another model",
