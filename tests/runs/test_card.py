@@ -8,6 +8,7 @@ import yaml
 from lightune.errors import RunError
 from lightune.runs.card import write_card
 from lightune.runs.folder import RunFolder
+from lightune.runs.warned import Warned, Warnings
 
 RECIPE = """\
 task: {name: classification, text: sms}
@@ -108,6 +109,16 @@ def test_front_matter_is_what_the_hub_reads(run):
 )
 def test_says_what_the_files_say(run, line):
     assert line in card(run).splitlines()
+
+
+def test_says_what_the_training_warned_of(run):
+    assert "warned" not in card(run)
+    Warnings(lambda text: None).write(run.path)
+    assert "warned" not in card(run)
+    warnings = Warnings(lambda text: None)
+    warnings.look("loss", Warned("loss_still", "the loss has not moved", "/srv/x", "a mend"))
+    warnings.write(run.path)
+    assert "- Training warned: the loss has not moved." in card(run).splitlines()
 
 
 def test_says_that_nothing_was_measured(run):
