@@ -21,6 +21,7 @@ from lightune import __version__
 from lightune.cli import (
     adapters,
     chat,
+    compare,
     data,
     doctor,
     evaluate,
@@ -97,6 +98,7 @@ def lightune(
 
 app.command()(init.init)
 app.command()(train.train)
+app.command()(compare.compare)
 app.command()(evaluate.evaluate)
 app.command()(predict.predict)
 app.command()(verify.verify)

@@ -4,7 +4,7 @@
     ├── recipe.yaml      resolved, with the section `compare`: what repeats it
     ├── design.json      its fingerprint, the contenders, the folds' sizes
     ├── trials.jsonl     one line for each trial, as soon as it is done
-    └── report.json …    what was found (`report.py`)
+    └── report.html …    what was found, for people and for programs (`report.py`)
 
 Why:        which method, which model, how much data: answered by one call, on the user's records.
 Invariants: nothing is written before recipe, data and contenders were found good. Trials that are
@@ -24,6 +24,8 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
 
+import torch
+
 from lightune import strict_yaml
 from lightune.compare import race as racing
 from lightune.compare.bench import Bench
@@ -33,9 +35,11 @@ from lightune.compare.findings import Findings
 from lightune.compare.judge import judge
 from lightune.compare.outcome import Outcome, from_row, to_row
 from lightune.compare.race import Race
+from lightune.compare.report import write_report
 from lightune.compare.spec import CompareSpec
 from lightune.compare.trials import key_of, run_trial
-from lightune.errors import ConfigError, LightuneError, RunError
+from lightune.compare.wording import LANGUAGES, Words
+from lightune.errors import ConfigError, LightuneError, RunError, nearest
 from lightune.pipeline import to_stderr
 from lightune.recipe import SECTIONS, Recipe, compare_section, dump, load_recipe
 from lightune.runs.files import disk_errors, write_json, write_text
@@ -43,7 +47,7 @@ from lightune.runs.lock import writing
 from lightune.runs.log import MetricsLog, read_log
 from lightune.settings import keys, parse
 
-DESIGN, TRIALS, RECIPE, REPORT = "design.json", "trials.jsonl", "recipe.yaml", "report.json"
+DESIGN, TRIALS, RECIPE = "design.json", "trials.jsonl", "recipe.yaml"
 
 Note = Callable[[str], None]
 
@@ -71,10 +75,19 @@ class Comparison:
         left has been decided."""
         return self.race.complete or self.minutes == 0
 
+    def answer(self, lang: str = "en") -> list[str]:
+        """Return the answer in sentences, the one that matters first."""
+        isolates = str.maketrans(
+            "", "", "\u2068\u2069"
+        )  # for pages, where names may run right to left
+        said = Words(self.findings, lang).answer(self.minutes)
+        return [sentence.translate(isolates) for sentence in said]
+
     def to_json(self) -> dict[str, Any]:
         """Return what `compare --json` prints."""
         return {
             "comparison": str(self.folder),
+            "answer": self.answer(),
             "decided": self.decided,
             "needs_minutes": self.minutes,
             "dropped": dict(self.race.dropped),
@@ -88,6 +101,7 @@ def compare(
     *,
     out: str | Path | None = None,
     overrides: Sequence[str] | Mapping[str, Any] = (),
+    lang: str = "en",
     note: Note | None = None,
     silent: bool = False,
     **settings: Any,
@@ -100,6 +114,7 @@ def compare(
             `runs/compare-<task>`, or the next free name.
         overrides: changes by dotted key, as `lightune.train` takes them; `grid.method.rank` and
             `tune.method.rank` with a list of values set `compare.grid` and `compare.tune`.
+        lang: of the report: `en` or `zh`.
         note: takes each sentence the user should read; by default they go to standard error.
         silent: say nothing.
         settings: of the comparison (`methods`, `models`, `folds`, `seeds`, `sizes`, `grid`,
@@ -114,6 +129,7 @@ def compare(
     """
     begun = time.monotonic()
     say = note or ((lambda text: None) if silent else to_stderr)
+    check_language(lang)
     resolved, spec = resolve(recipe, overrides, settings)
     for sentence in resolved.notes:
         say(sentence)
@@ -123,7 +139,7 @@ def compare(
     deadline = None if spec.seconds is None else begun + spec.seconds
     with TemporaryDirectory(prefix="lightune-compare-") as scratch:
         bench = Bench(design.records, Path(scratch), design.validation, say)
-        every = _with_baselines(design, bench)
+        every = with_baselines(design, bench)
         rounds = design.rounds(every)
         folder, done = _folder(out, design, every)
         with writing(folder, say), MetricsLog(folder / TRIALS, say) as log:
@@ -148,7 +164,7 @@ def compare(
                 rounds,
                 ours,
                 trial=lambda one, last: run_trial(one, bench, last),
-                keep=lambda outcome: log.write(to_row(outcome)),
+                keep=lambda outcome: _keep(log, outcome, spec.metric),
                 judge=judged,
                 tell=_teller(say, spec.metric or resolved.task.deciding),
                 deadline=deadline,
@@ -160,8 +176,23 @@ def compare(
                     mend="a longer budget, or none",
                 )
             findings = judged(race.outcomes)
-            write_json(folder / REPORT, findings.to_json())
-    return Comparison(folder, findings, race, _minutes(race, findings, len(rounds)))
+            minutes = _minutes(race, findings, len(rounds))
+            write_report(findings, folder, lang, missing=minutes, dropped=race.dropped)
+    return Comparison(folder, findings, race, minutes)
+
+
+def check_language(lang: str) -> None:
+    """Refuse a language that reports are not written in.
+
+    Raises:
+        ConfigError: which there are.
+    """
+    if lang not in LANGUAGES:
+        raise ConfigError(
+            f"--lang: there is no report in {lang!r}",
+            found=f"languages: {', '.join(LANGUAGES)}",
+            mend="--lang en",
+        )
 
 
 def resolve(
@@ -210,12 +241,20 @@ def _full(key: str) -> str:
     return key if key.startswith("compare.") else f"compare.{key}"
 
 
-def _with_baselines(design: Design, bench: Bench) -> list[Contender]:
-    """Return the contenders, the baselines of their task behind them."""
+def with_baselines(design: Design, bench: Bench) -> list[Contender]:
+    """Return the contenders, the baselines of their task behind them.
+
+    Raises:
+        ModelError, MethodError: a model cannot be had, or has no place for a method.
+    """
     recipe = design.recipe
     head = recipe.task.head(recipe.task.learn(design.records))
-    models = dict.fromkeys(contender.recipe.model for contender in design.contenders)
-    own = {name: not bench.load(name, head, recipe.train.seed).new_modules for name in models}
+    own = {}
+    for contender in design.contenders:
+        base = bench.load(contender.recipe.model, head, recipe.train.seed)
+        own[contender.recipe.model] = not base.new_modules
+        with torch.random.fork_rng(devices=[]):  # tried now, not after hours
+            contender.recipe.method.with_tokenizer(base.tokenizer).attach(base.model)
     return [*design.contenders, *baselines(head.kind, design.contenders, own)]
 
 
@@ -269,6 +308,22 @@ def _folder(
     }
     write_json(folder / DESIGN, facts)
     return folder, []
+
+
+def _keep(log: MetricsLog, outcome: Outcome, metric: str | None) -> None:
+    """Put an outcome on the disk.
+
+    Raises:
+        ConfigError: it has no such metric; said after the first trial, as only the task knows.
+    """
+    log.write(to_row(outcome))
+    if metric is not None and metric not in outcome.metrics:
+        near = nearest(metric, outcome.metrics)
+        raise ConfigError(
+            f"--metric: {outcome.contender} has no metric {metric!r}",
+            found=f"metrics: {', '.join(outcome.metrics)}",
+            mend=f"--metric {near or next(iter(outcome.metrics))}",
+        )
 
 
 def _mark_of(folder: Path) -> str:

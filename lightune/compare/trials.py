@@ -164,9 +164,8 @@ def _trained(
     train_it: bool = True,
 ) -> Answer:
     """Train on `train` (or do not), and predict `test`."""
-    splits = _splits(recipe, train, test, bench)
     reset_peak()
-    job = assemble(recipe, bench.note, splits=splits, sources=bench.sources)
+    job = job_of(recipe, train, test, bench)
     seconds = _fit(job, bench, deadline) if train_it else 0.0
     peak = int(peak_rss_mb() * 1e6)
     begun = time.perf_counter()
@@ -183,6 +182,12 @@ def _trained(
         latency=_latency(job.predictor, job.examples["test"]),
         throughput=len(test) / took,
     )
+
+
+def job_of(recipe: Recipe, train: list[Record], test: list[Record], bench: Bench) -> Job:
+    """Return a training on some records, ready to start, on what the bench shares."""
+    splits = _splits(recipe, train, test, bench)
+    return assemble(recipe, bench.note, splits=splits, sources=bench.sources)
 
 
 def _fit(job: Job, bench: Bench, deadline: float | None) -> float:

@@ -1,0 +1,32 @@
+"""Every task can be compared: trained and untrained contenders are told, and reported."""
+
+import pytest
+from small_runs import recipe
+
+import lightune
+from lightune.compare.contenders import UNTUNED
+from tests.tasks.learnable import LEARNABLE
+
+
+@pytest.mark.parametrize("task", LEARNABLE)
+def test_a_task_is_compared(tiny, tmp_path, task):
+    what = LEARNABLE[task]
+    found = lightune.compare(
+        recipe(
+            tiny(what.family), task={"name": task, **what.settings}, data=what.rows, max_steps=1
+        ),
+        out=tmp_path / "out",
+        methods=["lora"],
+        folds=2,
+        silent=True,
+    )
+    names = {standing.contender for standing in found.findings.standings}
+    assert "lora" in names
+    assert len(names) > 1 or found.findings.unjudged
+    if task not in ("classification", "regression"):
+        assert names == {"lora", UNTUNED}
+        untuned = found.findings.standing(UNTUNED)
+        assert untuned.cost.trained_weights == 0
+        assert untuned.cost.seconds == 0
+    assert found.findings.records == len(what.rows)
+    assert (tmp_path / "out" / "report.html").stat().st_size > 1000
