@@ -43,6 +43,7 @@ PARTS = (
     Part("batches", "train.engine.batches=random", (SHORT, MEDIUM, LLM)),
     Part("prefix_cache", "train.engine.prefix_cache=off", (LAST,)),
     Part("losses", "train.engine.losses=full", (LLM,)),
+    Part("native", "train.engine.native=off", (SHORT, MEDIUM, LLM)),
     Part("precision", "train.precision=fp32", (SHORT, MEDIUM)),
 )
 Key = dict[str, Any]

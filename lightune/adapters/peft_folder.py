@@ -33,7 +33,7 @@ from lightune.errors import AdapterError
 from lightune.methods.base import methods
 from lightune.nn.prefixes import find_layers, peft_config
 from lightune.nn.prompts import PEFT_NAME, Reads, peft_layout, reader
-from lightune.nn.surgery import linears
+from lightune.nn.surgery import linears, norm_paths, shortest_ends
 from lightune.settings import parse
 
 READ = {"peft_type", "lora_alpha", "lora_dropout", "use_rslora", "base_model_name_or_path"}
@@ -137,7 +137,7 @@ def _way(
     Raises:
         AdapterError: some do not exist here under any name.
     """
-    every = linears(model)
+    every = norm_paths(model) if config["peft_type"] == "LN_TUNING" else list(linears(model))
     absent = [layer for layer in adapted if layer not in every]
     if not absent:
         return None
@@ -145,7 +145,7 @@ def _way(
     if way is None:
         raise AdapterError(
             f"{path} adapts layers that {type(model).__name__} does not have",
-            found="; ".join(f"no linear layer {module}" for module in sorted(absent)[:LISTED])
+            found="; ".join(f"no layer {module}" for module in sorted(absent)[:LISTED])
             + (f"; and {len(absent) - LISTED} more" if len(absent) > LISTED else ""),
             mend="load it onto the base model that it was trained with: "
             f"{config.get('base_model_name_or_path')}",
@@ -193,9 +193,16 @@ def strengths(folder: Path, config: Mapping[str, Any]) -> Callable[[str], Any]:
     """Return the function from a layer's path to its alpha.
 
     Raises:
-        AdapterError: the config's `alpha_pattern` holds regular expressions.
+        AdapterError: one is no number, or the config's `alpha_pattern` holds regular expressions.
     """
     pattern = _literal(folder, config.get("alpha_pattern") or {})
+    for alpha in (config.get("lora_alpha"), *(alpha for _, alpha in pattern)):
+        if not isinstance(alpha, int | float | None):
+            raise AdapterError(
+                f"{folder / PEFT_CONFIG}: a strength is a number",
+                found=f"{alpha!r:.60}",
+                mend="`lora_alpha` as PEFT wrote it",
+            )
     return lambda layer: next((a for fits, a in pattern if fits(layer)), config.get("lora_alpha"))
 
 
@@ -229,6 +236,16 @@ def _ia3(
         if name.endswith(".ia3_l"):
             sides["inputs" if shape[:1] == (1,) else "outputs"].append(name.removesuffix(".ia3_l"))
     return _method("ia3", dict(sides), folder)
+
+
+def _norms(
+    folder: Path, config: Mapping[str, Any], shapes: Shapes, model: nn.Module
+) -> dict[str, Any]:
+    mark = METHODS["LN_TUNING"][0]
+    layers = {name.partition(mark)[0] for name in shapes if mark in name}
+    every = layers == set(norm_paths(model))
+    targets = None if every else shortest_ends(model, layers)
+    return _method("norm_tuning", {"targets": targets}, folder)
 
 
 def _prompt(
@@ -289,6 +306,7 @@ def _another_way(folder: Path, method: str, found: str) -> AdapterError:
 METHODS: dict[str, tuple[str, Callable[..., dict[str, Any]]]] = {
     "LORA": (".lora_A.", _lora),
     "IA3": (".ia3_l", _ia3),
+    "LN_TUNING": (".ln_tuning_layers.", _norms),
     "PROMPT_TUNING": (PEFT_NAME, _prompt),
     "P_TUNING": (PEFT_NAME, _prompt),
     "PREFIX_TUNING": (PEFT_NAME, _prefix),
@@ -298,7 +316,7 @@ METHODS: dict[str, tuple[str, Callable[..., dict[str, Any]]]] = {
 
 def _check_settings(folder: Path, config: dict[str, Any]) -> None:
     """Refuse what would change the forward pass."""
-    if config.get("peft_type") not in METHODS:
+    if str(config.get("peft_type")) not in METHODS:  # it may be a list
         raise AdapterError(
             f"{folder} holds a method of PEFT that is not read here",
             found=f"peft_type: {config.get('peft_type')!r}",

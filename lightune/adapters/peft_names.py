@@ -17,7 +17,9 @@ import re
 from collections.abc import Iterable, Mapping
 
 PREFIXES = ("base_model.model.", "base_model.")
-_NAMED = re.compile(r"\.(lora_A|lora_B|lora_magnitude_vector|ia3_l)\.(?!weight$)[^.]+")
+_NAMED = re.compile(
+    r"\.(lora_A|lora_B|lora_magnitude_vector|ia3_l|ln_tuning_layers)\.(?!(?:weight|bias)$)[^.]+"
+)
 _MAGNITUDE = re.compile(r"\.lora_magnitude_vector\.weight$")
 
 

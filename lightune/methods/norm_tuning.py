@@ -8,7 +8,7 @@ Paper:      Zhao et al. 2023, "Tuning LayerNorm in Attention: Towards Efficient 
 Start:      float32 copies of these vectors: the model starts as the base, whose own tensors are
             never written.
 Places:     every normalisation layer that has weights, that of the embeddings and the one behind
-            the last block included, as in PEFT's defaults.
+            the last block included, as in PEFT's defaults; or those that `targets` name.
 Rate:       1e-3; at 3e-3 the score on 2,000 records of SST-2 was no better.
 Cost:       width (RMSNorm) or 2 * width (LayerNorm) trained weights for each of them. Nothing after
             merging.
@@ -18,7 +18,7 @@ from typing import ClassVar
 
 from torch import nn
 
-from lightune.errors import MethodError
+from lightune.errors import MethodError, TargetError, nearest
 from lightune.methods.base import Attachment, Method, train_copies
 from lightune.nn.surgery import norm_paths, shortest_ends
 
@@ -31,10 +31,13 @@ class NormTuning(Method):
     summary: ClassVar[str] = "the weights and biases of the normalisation layers"
     learning_rate: ClassVar[float] = 1e-3
 
+    targets: list[str] | None = None
+    """Last names of normalisation layers, or ends of their paths; null takes every one."""
+
     def attach(self, model: nn.Module) -> Attachment:
         norms = [
             path
-            for path in norm_paths(model)
+            for path in self._chosen(model, norm_paths(model))
             if not any(p.requires_grad for p in model.get_submodule(path).parameters())
         ]
         if not norms:
@@ -56,3 +59,24 @@ class NormTuning(Method):
         }
         attachment.peft_names = {path: weights[path] for path in attachment.trainable}
         return attachment
+
+    def _chosen(self, model: nn.Module, every: list[str]) -> list[str]:
+        """Return the paths of `every` that the targets name, in its order.
+
+        Raises:
+            TargetError: a target names none.
+        """
+        if self.targets is None:
+            return every
+        for target in self.targets:
+            if not any(f".{path}".endswith(f".{target}") for path in every):
+                names = sorted({path.rpartition(".")[2] for path in every})
+                near = nearest(target, names)
+                raise TargetError(
+                    f"method.targets: no normalisation layer of {type(model).__name__} is named "
+                    f"{target!r}",
+                    found=f"names that exist: {', '.join(names) or 'none'}",
+                    mend=f"targets: [{near}]" if near else "leave `targets` out to take all",
+                )
+        ends = tuple(f".{target}" for target in self.targets)
+        return [path for path in every if f".{path}".endswith(ends)]

@@ -99,6 +99,26 @@ def test_ia3_gives_equal_logits(tmp_path):
     torch.testing.assert_close(logits(base, "bert"), logits(theirs, "bert"), rtol=0, atol=1e-5)
 
 
+@pytest.mark.filterwarnings("ignore:Unsupported layer type:UserWarning")
+@pytest.mark.parametrize(
+    ("kind", "task", "names", "every"),
+    [
+        ("bert", "SEQ_CLS", ["LayerNorm"], True),
+        ("bert", "SEQ_CLS", ["attention.output.LayerNorm"], False),
+        ("llama-lm", "CAUSAL_LM", None, True),
+        ("llama-lm", "CAUSAL_LM", ["norm", "input_layernorm"], False),
+        ("t5-seq2seq", "SEQ_2_SEQ_LM", None, True),
+        ("t5-seq2seq", "SEQ_2_SEQ_LM", ["final_layer_norm"], False),
+    ],
+)
+def test_tuned_norms_give_equal_logits(tmp_path, kind, task, names, every):
+    theirs = made(tmp_path, kind, peft.LNTuningConfig(task_type=task, target_modules=names))
+    base = KINDS[kind].build()
+    _, manifest = load_adapter(tmp_path, base, None)
+    assert (manifest.method["targets"] is None) == every
+    torch.testing.assert_close(logits(base, kind), logits(theirs, kind), rtol=0, atol=1e-5)
+
+
 def rename(folder: Path, change) -> None:
     """Write the tensors under other names, as another version would."""
     tensors = load_file(folder / WEIGHTS)

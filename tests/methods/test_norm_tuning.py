@@ -3,7 +3,7 @@
 import pytest
 from torch import nn
 
-from lightune.errors import MethodError
+from lightune.errors import MethodError, TargetError
 from lightune.methods.norm_tuning import NormTuning
 from lightune.nn.surgery import head_path, norm_paths
 from tests.methods.peft_oracle import (
@@ -69,3 +69,13 @@ def test_a_vector_of_another_kind_is_no_norm_and_none_at_all_is_refused():
     assert norm_paths(model) == []
     with pytest.raises(MethodError, match="none with weights"):
         NormTuning().attach(model.requires_grad_(False))
+
+
+def test_targets_choose_layers_by_their_names():
+    model = base("bert")
+    part = NormTuning(targets=["attention.output.LayerNorm"]).attach(model)
+    assert part.trainable
+    assert all(".attention.output.LayerNorm." in path for path in part.trainable)
+    with pytest.raises(TargetError, match="'LayerNrom'") as caught:
+        NormTuning(targets=["LayerNrom"]).attach(base("bert"))
+    assert "LayerNorm" in caught.value.mend
