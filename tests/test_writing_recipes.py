@@ -13,7 +13,7 @@ RECIPES = {
     "data_to_text.yaml": ("llama-lm", "bleu"),
     "summarization.yaml": ("t5-seq2seq", "rouge_2"),
     "domain_text.yaml": ("gpt2-lm", "bits_per_byte"),
-    "persona.yaml": ("llama-lm", "perplexity"),
+    "persona.yaml": ("llama-lm", "perplexity", "data.limit=10", "data.test=0.03"),
     "programs.yaml": ("llama-lm", "log_likelihood", "task.tests_shown=0"),
 }
 QUICK = ("max_steps=1", "batch_size=4", "precision=fp32", "engine.threads=1", "max_length=120")
