@@ -57,6 +57,13 @@ CASES = [
     Case("empty file", TRAIN, ("empty",), data=""),
     Case("header and nothing else", TRAIN, ("data.csv",), data="text,label\n"),
     Case(
+        "tested rows are trained on",
+        f"{TRAIN} --test {{data}}",
+        ("data.csv:2: 20 rows of test would be trained on too", "data.csv:2 = "),
+        ("data.overlap=drop", "data.overlap=allow"),
+        data=GOOD,
+    ),
+    Case(
         "one label only",
         TRAIN,
         ("two different labels", "'spam'"),
