@@ -75,6 +75,7 @@ TEXTS = {
     "matrix_caption": "行比列好多少。▲ 更好，▼ 更差，≈ 在 {margin} 之内相当，= 相同，"
     "· 未检出差异。",
     "front_caption": "越靠左上越好。连线上的方案，没有别的方案能以同样低的代价胜过。",
+    "not_drawn": "未画出（相差太远）：{contenders}。",
     "curves_caption": "不同训练记录数下的均值与 95 % 区间。",
     "classes_caption": "各类别的 F1，所有折与种子合计。",
     "classes_cut": "只列出 {count} 个类别中最大的 {shown} 个；全部见 report.json。",

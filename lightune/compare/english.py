@@ -82,6 +82,7 @@ TEXTS = {
     "within {margin}, = the same, · no detectable difference.",
     "front_caption": "Up and left is better. The line joins those that nothing beats at as low a "
     "cost.",
+    "not_drawn": "Not drawn, being far off: {contenders}.",
     "curves_caption": "Mean and 95 % interval by training records.",
     "classes_caption": "F1 of each class, folds and seeds together.",
     "classes_cut": "The {shown} largest of {count} classes; all are in report.json.",

@@ -23,6 +23,8 @@ POLICY = "default-src 'none'; style-src 'unsafe-inline'; img-src data:; base-uri
 SIGNS = {"better": "▲", "worse": "▼", "equivalent": "≈", "same": "=", "undecided": "·"}
 MOST_CLASSES = 40
 LONGEST_IN_PICTURE = 34
+FAR = 4
+"""Baselines so many times as far from the best as the middle one are not drawn in every picture."""
 HOW = ("design", "interval", "holm", "equivalence", "detectable", "others", "limits")
 TESTS = ("corrected_t", "bootstrap", "mcnemar", "randomisation")
 
@@ -164,25 +166,26 @@ class Page:
         found, words = self.found, self.words
         if len(found.standings) < 2:
             return
+        far = self._far_off()
+        near = [s for s in found.standings if s.contender not in far]
         yield self._heading("front")
-        yield _p(words("front_caption"), "caption")
+        yield _p(" ".join([words("front_caption"), *self._not_drawn(far)]), "caption")
         yield '<div class="pictures">'
         for cost in ("seconds", "latency"):
-            marks = [
-                self._mark(s, getattr(s.cost, cost), cost in s.cheapest) for s in found.standings
-            ]
+            marks = [self._mark(s, getattr(s.cost, cost), cost in s.cheapest) for s in near]
             name = words("log_scale", name=words(cost))
             drawn = drawings.scatter(marks, seconds, words.value, name, f"{words.axis()}, {name}")
             yield f"<figure>{drawn}</figure>"
         yield "</div>"
-        yield self._legend([s.contender for s in found.standings])
+        yield self._legend([s.contender for s in near])
 
     def _curves(self) -> Iterator[str]:
         found, words = self.found, self.words
         if not found.curves:
             return
         yield self._heading("curves")
-        yield _p(words("curves_caption"), "caption")
+        far = self._far_off()
+        yield _p(" ".join([words("curves_caption"), *self._not_drawn(far)]), "caption")
         order = [name for name in self.number if name in found.curves]
         series = [
             [
@@ -191,10 +194,11 @@ class Page:
                 for p in found.curves[name]
             ]
             for name in order
+            if name not in far
         ]  # fmt: skip
         drawn = drawings.curves(series, count, words.value, words("size"), words("curves"))
         yield f"<figure>{drawn}</figure>"
-        yield self._legend(order)
+        yield self._legend([name for name in order if name not in far])
         sizes = {p.size: p.records for name in order for p in found.curves[name]}
         columns = sorted(sizes, key=lambda s: sizes[s])
         rows = []
@@ -207,6 +211,19 @@ class Page:
             rows.append([self._name(name), *values])
         head = [words("all") if s == "all" else s for s in columns]
         yield _table([words("contender"), *head], rows)
+
+    def _far_off(self) -> list[str]:
+        """Return the baselines that would squeeze all others into a corner of a picture."""
+        standings = self.found.standings
+        away = [abs(s.score.value - standings[0].score.value) for s in standings]
+        limit = FAR * sorted(away)[len(away) // 2]
+        far = [
+            s.contender for s, d in zip(standings, away, strict=True) if s.baseline and d > limit
+        ]
+        return far if limit > 0 and len(standings) - len(far) >= 2 else []
+
+    def _not_drawn(self, far: Sequence[str]) -> list[str]:
+        return [self.words("not_drawn", contenders=self.words.names(far))] if far else []
 
     def _choices(self) -> Iterator[str]:
         if not self.found.choices:

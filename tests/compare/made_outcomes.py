@@ -63,6 +63,24 @@ def outcomes(
     return found
 
 
+def regression(errors):
+    """Return outcomes of guesses with these errors, with the task, its state and the records."""
+    rng = np.random.default_rng(0)
+    truth = rng.normal(size=120)
+    rows = [Record({"text": "t", "label": float(v)}, Place("f", i)) for i, v in enumerate(truth)]
+    task = tasks()["regression"]()
+    noise = rng.normal(size=120)
+    made = [
+        Outcome(
+            name, fold, 0, 96, {}, tuple(Prediction(i, truth[i] + noise[i] * error)
+            for i in range(fold, 120, 5)), 1.0, 1, 1, 1, 0.1, 10.0, {"kind": "method"},
+        )
+        for name, error in errors.items()
+        for fold in range(5)
+    ]  # fmt: skip
+    return made, task, task.learn(rows), rows
+
+
 def _outcome(name, rows, members, right, labels, fold, seed, size, baselines):
     predictions = []
     for i, is_right in zip(members.tolist(), right, strict=True):

@@ -15,7 +15,7 @@ from lightune.compare.outcome import Outcome
 from lightune.errors import ConfigError, DataError
 from lightune.tasks.base import tasks
 from lightune.types import Place, Prediction, Record
-from tests.compare.made_outcomes import classification, outcomes, records
+from tests.compare.made_outcomes import classification, outcomes, records, regression
 
 ROWS = records(200)
 TASK, STATE = classification(ROWS)
@@ -136,23 +136,6 @@ def test_f1_has_randomisation_in_place_of_mcnemar():
         assert pair.other_tests.keys() == {"bootstrap", "corrected_t", "randomisation"}
     assert found.pair("lora", "head").other_tests["randomisation"] < 0.01
     assert found.pair("lora", "full").other_tests["randomisation"] > 0.05
-
-
-def regression(errors):
-    rng = np.random.default_rng(0)
-    truth = rng.normal(size=120)
-    rows = [Record({"text": "t", "label": float(v)}, Place("f", i)) for i, v in enumerate(truth)]
-    task = tasks()["regression"]()
-    noise = rng.normal(size=120)
-    made = [
-        Outcome(
-            name, fold, 0, 96, {}, tuple(Prediction(i, truth[i] + noise[i] * error)
-            for i in range(fold, 120, 5)), 1.0, 1, 1, 1, 0.1, 10.0, {"kind": "method"},
-        )
-        for name, error in errors.items()
-        for fold in range(5)
-    ]  # fmt: skip
-    return made, task, task.learn(rows), rows
 
 
 def test_lower_is_better_for_errors():

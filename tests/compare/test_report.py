@@ -16,7 +16,7 @@ from lightune.compare.judge import judge
 from lightune.compare.report import write_report
 from lightune.compare.wording import Words, plain, seconds, size
 from lightune.errors import ConfigError
-from tests.compare.made_outcomes import classification, outcomes, records
+from tests.compare.made_outcomes import classification, outcomes, records, regression
 
 BASELINES = ("majority class", "TF-IDF + logistic regression")
 RATES = {
@@ -116,6 +116,13 @@ def test_the_page_has_every_section_and_loads_nothing(findings, tmp_path, lang):
     style = (tmp_path / "report.html").read_text().split("</style>")[0]
     assert "url(" not in style
     assert "@import" not in style
+
+
+def test_a_baseline_far_off_does_not_squeeze_the_pictures(findings, tmp_path):
+    page = write_report(findings, tmp_path).read_text()
+    assert page.count("Not drawn, being far off: \u2068majority class\u2069.") == 2
+    assert page.count("<title>majority class</title>") == 0
+    assert page.count("<title>TF-IDF + logistic regression</title>") == 3
 
 
 def test_the_answer_comes_first_and_names_no_winner_where_there_is_none(findings, tmp_path):
@@ -268,3 +275,26 @@ def test_a_browser_shows_it_without_complaint_or_request(findings, hostile, tmp_
         assert (said, asked) == ([], set())
         assert "How this was computed" in shown
         assert shown.count("<svg") == 4
+
+
+def test_errors_without_a_highest_value_are_not_said_in_per_cent(tmp_path):
+    found = judge(*regression({"worse": 0.5, "better": 0.1}), metric="rmse")
+    words = Words(found)
+    assert "better\u2069 is the best of 2: RMSE 0.1" in words.answer()[0]
+    assert words.axis() == "RMSE (lower is better)"
+    text = read(write_report(found, tmp_path)).text
+    assert "points" not in text
+    assert "%" not in text.replace("95 %", "").replace("5 %", "").replace("80 %", "")
+
+
+def test_contenders_that_never_met_leave_their_cell_empty(tmp_path):
+    rows = records(120)
+    task, state = classification(rows)
+    made = outcomes(rows, {"lora": 0.9, "head": 0.6}, seeds=1)
+    apart = [o for o in made if o.fold == (0 if o.contender == "lora" else 1)]
+    found = judge(apart, task, state, rows, metric="accuracy")
+    text = read(write_report(found, tmp_path)).text
+    assert "were never tried on the same records" in text
+    assert "nan" not in text
+    assert "inf " not in text
+    json.loads((tmp_path / "report.json").read_text())
