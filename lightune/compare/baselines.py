@@ -3,6 +3,7 @@
 majority class, mean       says the same of every record
 TF-IDF                     word pairs, or runs of characters where words are not set apart by
                            spaces (Chinese, Japanese, Thai), and a linear model
+zero-shot                  what a decoder would write, by the labels' names (`zero_shot.py`)
 frozen embeddings          mean of the untouched base's last hidden states, and a linear model
 
 Linear:     logistic regression for classes (one for each of several labels), ridge regression for
@@ -33,7 +34,8 @@ from sklearn.linear_model import LogisticRegression, Ridge
 from sklearn.preprocessing import StandardScaler
 
 from lightune.compare.bench import Bench
-from lightune.compare.contenders import MAJORITY, MEAN, TFIDF, TFIDF_RIDGE
+from lightune.compare.contenders import MAJORITY, MEAN, TFIDF, TFIDF_RIDGE, ZERO_SHOT
+from lightune.compare.zero_shot import Chooser
 from lightune.engine.batches import by_length, collate
 from lightune.engine.plan import machine_plan, threads_of
 from lightune.engine.prepare import prepare
@@ -98,13 +100,16 @@ def answer(
     begun = time.perf_counter()
     state = task.learn(trained)
     truth = task.truth(trained, state)
+    count, each = 1, 0.0
     if kind in (MAJORITY, MEAN):
         model, features = _constant(state), _nothing
-        count, each = 1, 0.0
+    elif kind == ZERO_SHOT:
+        model, features, each = _zero_shot(recipe, state, bench)
+        count = 0
     else:
         features, each = _features(kind, recipe, state, trained, bench)
         model, count = _fitted(features(trained), truth, state, recipe)
-    seconds = time.perf_counter() - begun + each * len(trained)
+    seconds = 0.0 if kind == ZERO_SHOT else time.perf_counter() - begun + each * len(trained)
     times = []
     for record in [tested[0], *tested[:TIMED]]:
         begun = time.perf_counter()
@@ -139,6 +144,33 @@ def _constant(state: dict[str, Any]) -> Callable[[Features], np.ndarray]:
 
 def _nothing(records: Sequence[Record]) -> Features:
     return np.zeros((len(records), 0))
+
+
+def _zero_shot(
+    recipe: Recipe, state: dict[str, Any], bench: Bench
+) -> tuple[Callable[[Features], np.ndarray], Callable[[Sequence[Record]], Features], float]:
+    """Return a model that says what a decoder would, what it reads, and its seconds a record.
+
+    Every record is asked about once, whatever the fold: nothing is learnt.
+    """
+    labels, pair = tuple(state["labels"]), bool(state.get("pair"))
+
+    def all_of_them() -> tuple[Chooser, dict[int, np.ndarray], float]:
+        chooser = Chooser(recipe, labels, pair, bench)
+        begun = time.perf_counter()
+        shares = chooser(bench.records)
+        known = {id(record): shares[i] for i, record in enumerate(bench.records)}
+        return chooser, known, time.perf_counter() - begun
+
+    key = ("zero-shot", recipe.model, recipe.train.max_length, labels, pair)
+    chooser, known, spent = bench.once(key, all_of_them)
+
+    def model(records: Features) -> np.ndarray:
+        if len(records) == 1:  # alone, as it is when its time is taken
+            return chooser(records)
+        return np.stack([known[id(record)] for record in records])
+
+    return model, lambda records: records, spent / len(bench.records)
 
 
 def _prediction(index: int, row: Any, state: dict[str, Any], threshold: float) -> Prediction:

@@ -15,7 +15,7 @@ Not here:   running them (`trials.py`, `baselines.py`).
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import product
 from pathlib import Path
@@ -31,6 +31,7 @@ MAJORITY, MEAN = "majority class", "mean"
 TFIDF, EMBEDDINGS = "TF-IDF + logistic regression", "frozen embeddings + logistic regression"
 TFIDF_RIDGE, EMBEDDINGS_RIDGE = "TF-IDF + ridge", "frozen embeddings + ridge"
 UNTUNED = "untuned model"
+ZERO_SHOT = "zero-shot by label names"
 
 
 @dataclass(frozen=True)
@@ -108,7 +109,10 @@ def contenders(recipe: Recipe, spec: CompareSpec) -> list[Contender]:
 
 
 def baselines(
-    head: str, tuned: Sequence[Contender], own_heads: Mapping[str, bool]
+    head: str,
+    tuned: Sequence[Contender],
+    own_heads: Mapping[str, bool],
+    writers: Collection[str] = (),
 ) -> list[Contender]:
     """Return the baselines of a task.
 
@@ -116,6 +120,7 @@ def baselines(
         head: the kind of output layer that the task asks for.
         tuned: the contenders beside which they stand.
         own_heads: model -> whether its checkpoint brings that layer.
+        writers: models that can be asked for the labels by their names.
     """
     first = tuned[0].recipe
     models = list(dict.fromkeys(contender.recipe.model for contender in tuned))
@@ -131,6 +136,7 @@ def baselines(
     made = [Contender(name, first, name) for name in without]
     for model in models:
         kinds = [with_model] if with_model else []
+        kinds += [ZERO_SHOT] if model in writers else []
         kinds += [UNTUNED] if own_heads[model] or not with_model else []
         for kind in kinds:
             name = f"{kind}, {_short(model)}" if len(models) > 1 else kind

@@ -40,6 +40,7 @@ from lightune.compare.spec import CompareSpec
 from lightune.compare.trials import key_of, run_trial
 from lightune.compare.wording import LANGUAGES, Words
 from lightune.errors import ConfigError, LightuneError, RunError, nearest
+from lightune.models.heads import supports
 from lightune.pipeline import to_stderr
 from lightune.recipe import SECTIONS, Recipe, compare_section, dump, load_recipe
 from lightune.runs.files import disk_errors, write_json, write_text
@@ -248,14 +249,19 @@ def with_baselines(design: Design, bench: Bench) -> list[Contender]:
         ModelError, MethodError: a model cannot be had, or has no place for a method.
     """
     recipe = design.recipe
-    head = recipe.task.head(recipe.task.learn(design.records))
-    own = {}
+    state = recipe.task.learn(design.records)
+    head = recipe.task.head(state)
+    named = head.kind == "sequence_classification" and not head.multi_label
+    named &= all(any(c.isalpha() for c in label) for label in head.labels)
+    own, writers = {}, set()
     for contender in design.contenders:
         base = bench.load(contender.recipe.model, head, recipe.train.seed)
         own[contender.recipe.model] = not base.new_modules
+        if named and supports(base.model.config, "causal_lm"):
+            writers.add(contender.recipe.model)
         with torch.random.fork_rng(devices=[]):  # tried now, not after hours
             contender.recipe.method.with_tokenizer(base.tokenizer).attach(base.model)
-    return [*design.contenders, *baselines(head.kind, design.contenders, own)]
+    return [*design.contenders, *baselines(head.kind, design.contenders, own, writers)]
 
 
 def _state(design: Design, bench: Bench) -> dict[str, Any]:
