@@ -53,8 +53,8 @@ TEXTS = {
     "crowned": "{count} 个方案中 {best} 最好：{metric} {value}（{interval}），对其他每个方案的领先"
     "都成立。它领先 {second} {difference}（{apart}）。",
     "crowned_baseline": "它只是基线：在这些记录上，微调没有带来收益。",
-    "no_winner": "{leaders} 之间分不出胜负：未检出差异。",
-    "highest": "{best} 的均值最好，{metric} {value}（{interval}），但这可能出于偶然。",
+    "no_winner": "分不出胜负：{best} 的均值最好，{metric} {value}（{interval}），"
+    "但与 {others} 之间未检出差异。",
     "unseen": "真实差异若达到 {detectable}，多半会被检出；更小的差异仍可能存在。",
     "baseline_leads": "{baselines} 只是基线，而没有方案被证明更好：此处未证明微调有收益。",
     "cheapest": "其中 {best} 训练最快（每次 {seconds}）。",
@@ -145,5 +145,6 @@ NAMES = {
     "frozen embeddings + logistic regression": "冻结嵌入 + 逻辑回归",
     "frozen embeddings + ridge": "冻结嵌入 + 岭回归",
     "untuned model": "未微调的模型",
+    "zero-shot by label names": "零样本（按标签名）",
 }
 """Baselines' names as this language has them."""

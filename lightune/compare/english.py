@@ -53,8 +53,8 @@ TEXTS = {
     "crowned": "{best} is the best of {count}: {metric} {value} ({interval}), and the lead over "
     "every other contender is real. It leads {second} by {difference} ({apart}).",
     "crowned_baseline": "It is a baseline: on these records fine-tuning did not pay.",
-    "no_winner": "No winner can be named among {leaders}: no detectable difference.",
-    "highest": "{best} has the best mean, {metric} {value} ({interval}), but that may be chance.",
+    "no_winner": "No winner can be named: {best} has the best mean, {metric} {value} ({interval}), "
+    "but no detectable difference sets it apart from {others}.",
     "unseen": "A true difference of {detectable} would probably have been found; a smaller one may "
     "be there.",
     "baseline_leads": "{baselines} is only a baseline, and nothing was shown to be better: "

@@ -27,7 +27,7 @@ from scipy import stats
 from lightune.compare import pairs as side_by_side
 from lightune.compare import tests_of_difference as tests
 from lightune.compare.cells import Cell, Scorer, by_fold, score_all, size_of
-from lightune.compare.evidence import Evidence
+from lightune.compare.evidence import ROUNDING, Evidence
 from lightune.compare.findings import Choice, Cost, Findings, Note, Pair, Point, Standing, Verdict
 from lightune.compare.outcome import Outcome
 from lightune.errors import DataError
@@ -213,8 +213,8 @@ def _pairs(
         difference, names = Score(0.0), (a, b)
         if one:
             low, high = one.interval()
-            difference = Score(one.value, low, high)
-            if one.value < 0:  # the order on the folds in common is the other one
+            difference = Score(max(one.value, 0.0), low, high)
+            if one.value < -ROUNDING:  # the order on the folds in common is the other one
                 difference, names = Score(-one.value, -high, -low), (b, a)
         numbers = (p_values[i], adjusted[i], equivalence[i], limit)
         found.append(Pair(*names, difference, *numbers, verdict, others))

@@ -162,19 +162,19 @@ class Words:
     def _several(self, about: dict[str, Any]) -> Iterator[str]:
         """Say what is known where several lead."""
         found = self.found
-        inner = [p for p in found.pairs if p.one in found.leaders and p.other in found.leaders]
-        open_pairs = [pair for pair in inner if pair.verdict == "undecided"]
-        if open_pairs:
-            yield self("no_winner", leaders=self.names(found.leaders))
-            yield self("highest", **about)
-            limits = [p.detectable for p in open_pairs if math.isfinite(p.detectable)]
+        best, *others = found.leaders
+        pairs = {name: found.pair(best, name) for name in others}
+        unsure = {n: p for n, p in pairs.items() if p is not None and p.verdict == "undecided"}
+        if unsure:
+            yield self("no_winner", **about, others=self.names(list(unsure)))
+            limits = [p.detectable for p in unsure.values() if math.isfinite(p.detectable)]
             if limits:
                 yield self("unseen", detectable=self.points(max(limits)))
-        for pair in inner:
-            both = {"one": self.names([pair.one]), "other": self.names([pair.other])}
-            if pair.verdict == "equivalent":
+        for name, pair in pairs.items():
+            both = {"one": about["best"], "other": self.names([name])}
+            if pair and pair.verdict == "equivalent":
                 yield self("equals", **both, margin=self.margin())
-            elif pair.verdict == "same":
+            elif pair and pair.verdict == "same":
                 yield self("sames", **both)
         leading = [found.standing(name) for name in found.leaders]
         fastest = min(leading, key=lambda standing: standing.cost.seconds)

@@ -1,6 +1,7 @@
 """The report's files: what they say, in which language, and that no name can break them."""
 
 import csv
+import dataclasses
 import json
 import re
 import shutil
@@ -129,7 +130,7 @@ def test_the_answer_comes_first_and_names_no_winner_where_there_is_none(findings
     page = write_report(findings, tmp_path).read_text()
     said = json.loads((tmp_path / "report.json").read_text())["answer"]
     assert findings.crowned is None
-    assert said[0].startswith("No winner can be named among \u2068full")
+    assert said[0].startswith("No winner can be named: \u2068full\u2069 has the best mean")
     assert page.index("No winner can be named") < page.index("<h2>")
     assert any("would probably have been found" in sentence for sentence in said)
     assert any("Against the best baseline" in sentence for sentence in said)
@@ -144,6 +145,18 @@ def test_a_winner_is_named_with_its_lead(tmp_path):
     ):
         found = judge(outcomes(rows, rates), task, state, rows, metric="accuracy")
         assert words in " ".join(Words(found).answer())
+
+
+def test_equals_are_called_equal(findings):
+    pair = dataclasses.replace(findings.pairs[0], verdict="equivalent")
+    leaders = [pair.one, pair.other]
+    found = dataclasses.replace(findings, pairs=[pair, *findings.pairs[1:]], leaders=leaders)
+    answer = Words(found).answer()
+    assert (
+        answer[0] == f"\u2068{pair.one}\u2069 and \u2068{pair.other}\u2069 are equally good "
+        "within 1 point."
+    )
+    assert "No winner" not in " ".join(answer)
 
 
 def test_what_is_missing_is_said(findings):
