@@ -16,8 +16,8 @@ PAGE = Path(__file__).parents[2] / "docs" / "judging.md"
 TEXT = """\
 # How a comparison is judged, and how often that errs
 
-Written by `tests/proof/judging_page.py` from what `tests/proof/false_alarms.py` printed; `make
-proof` counts again, and a small part is in `make test`.
+Written by `tests/proof/judging_page.py` from what `tests/proof/false_alarms.py` printed;
+`make proof` counts again, and a small part is in `make test`.
 
 A table of means names a winner every time. `lightune compare` says "better" only where the
 evidence holds over all pairs together; else it says that no difference was detectable, and how
@@ -85,7 +85,9 @@ def page(counted: dict[str, Any]) -> str:
         for name, numbers in counted["null"].items()
     ]
     first = next(iter(counted["null"].values()))
-    return TEXT.format(comparisons=first["comparisons"], null="\n".join(rows), **counted["power"])
+    beyond = next(iter(counted["beyond"].values()))["false_alarms"]
+    figures = {"comparisons": first["comparisons"], "null": "\n".join(rows), "beyond": beyond}
+    return TEXT.format(**figures, **counted["power"])
 
 
 if __name__ == "__main__":
