@@ -19,7 +19,7 @@ TEXT = """\
 Written by `tests/proof/judging_page.py` from what `tests/proof/false_alarms.py` printed;
 `make proof` counts again, and a small part is in `make test`.
 
-A table of means names a winner every time. `lightune compare` says "better" only where the
+A table of means names a winner every time. A comparison here says "better" only where the
 evidence holds over all pairs together; else it says that no difference was detectable, and how
 large a difference would have been found.
 
