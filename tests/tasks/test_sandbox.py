@@ -1,5 +1,6 @@
 """Programs in the sandbox: what they may not do, how they are stopped, what is left of them."""
 
+import os
 import shutil
 import subprocess
 import sys
@@ -17,6 +18,20 @@ QUICK = Limits(seconds=20.0, memory_mb=256, disk_mb=4, processes=8)
 REASON = sandbox.why_not_isolated()
 isolated = pytest.mark.skipif(REASON is not None, reason=f"programs cannot be isolated: {REASON}")
 linux = pytest.mark.skipif(not sys.platform.startswith("linux"), reason="needs Linux")
+
+
+def test_programs_are_isolated_where_the_system_has_namespaces():
+    """Else a mistake in the sandbox would look like a machine without them."""
+    own = [] if os.geteuid() == 0 else ["--user", "--map-root-user"]
+    words = ["unshare", *own, "--mount", "--pid", "--net", "--fork", "mount", "-t", "tmpfs"]
+    try:
+        made = subprocess.run([*words, "none", tempfile.gettempdir()], timeout=60)
+    except OSError as error:
+        pytest.skip(f"no way to ask the system: {error}")
+    if made.returncode:
+        pytest.skip("the system has no namespaces for this user")
+    assert REASON is None
+
 
 SECRET = "a file of the user's"
 

@@ -4,6 +4,7 @@ import json
 
 import pytest
 import torch
+from tokenizers import pre_tokenizers
 
 from lightune.cli.main import main
 from lightune.data.kinds import tags, tokens
@@ -229,6 +230,17 @@ def test_every_word_belongs_to_one_window(kind, max_length, overlap):
             first = tokenizer([words[word]], is_split_into_words=True, add_special_tokens=False)
             assert ids[at] == first["input_ids"][0]
     assert [window.words for window in (*none, *one)] == [[], [0]]
+
+
+def test_words_become_the_tokens_of_the_text_also_without_a_blank_before_each():
+    tokenizer = tiny_tokenizer("decoder")
+    tokenizer.backend_tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
+    text = "the film is good, the market is bad"
+    one = tagged(record(text=text))
+    words = [text[a:b] for a, b in one.words]
+    blanks = [a > 0 and text[a - 1] == " " for a, _ in one.words]
+    [[window]] = read_words([words], [blanks], tokenizer, 100, 8)
+    assert window.inputs["input_ids"] == tokenizer(text)["input_ids"]
 
 
 def test_a_word_has_as_much_around_it_as_the_overlap_allows():
