@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from time import monotonic
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
@@ -89,6 +90,7 @@ def compare(
         lightune compare recipe.yaml -s grid.method.rank=[2,8,32] --seeds 3 --budget 30m
         lightune compare recipe.yaml --methods lora,head --sizes 32,128,all --lang zh
     """
+    begun = monotonic()  # before torch loads, which takes seconds of a budget too
     settings: dict[str, Any] = {
         "methods": _list(methods),
         "models": _list(models),
@@ -111,9 +113,8 @@ def compare(
             return
         from lightune.compare.experiment import compare as run
 
-        found = run(
-            recipe, out=out, overrides=overrides or [], lang=lang, note=out_.note, **settings
-        )
+        said: dict[str, Any] = {"lang": lang, "note": out_.note, "begun": begun}
+        found = run(recipe, out=out, overrides=overrides or [], **said, **settings)
         out_.result(found.to_json())
         _show(out_, found, lang)
 

@@ -130,6 +130,12 @@ def plan(recipe: Recipe, spec: CompareSpec) -> Design:
             found=f"folds: {spec.folds}",
             mend="leave --folds out",
         )
+    if recipe.train.from_run is not None:
+        raise ConfigError(
+            "train.from: an earlier run may have learnt records that are tested here",
+            found=f"from: {recipe.train.from_run}",
+            mend="leave `from` out of the recipe",
+        )
     task, text = recipe.task, text_of(recipe.task)
     every = contenders(recipe, spec)
     asked = recipe.data.test
@@ -151,6 +157,8 @@ def plan(recipe: Recipe, spec: CompareSpec) -> Design:
     if apart:
         made = [parting.one(splits.train, splits.test, text)]
         notes.append(f"tested on {len(splits.test)} records that data.test names")
+        if lost := len(splits.train) - len(made[0].train):
+            notes.append(f"rows of data.train that are tested, and so not trained on: {lost}")
     else:
         count = spec.folds or DEFAULT_FOLDS
         if named:

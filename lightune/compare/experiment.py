@@ -105,6 +105,7 @@ def compare(
     lang: str = "en",
     note: Note | None = None,
     silent: bool = False,
+    begun: float | None = None,
     **settings: Any,
 ) -> Comparison:
     """Compare methods, models and settings on one task, by the same folds for all.
@@ -118,6 +119,7 @@ def compare(
         lang: of the report: `en` or `zh`.
         note: takes each sentence the user should read; by default they go to standard error.
         silent: say nothing.
+        begun: when the budget began to count, of `time.monotonic`; now by default.
         settings: of the comparison (`methods`, `models`, `folds`, `seeds`, `sizes`, `grid`,
             `tune`, `group`, `time`, `by`, `metric`, `budget`), and sections of the recipe.
 
@@ -128,7 +130,7 @@ def compare(
         found = lightune.compare("recipe.yaml", methods=["lora", "full"], seeds=3)
         print(found.findings.leaders)
     """
-    begun = time.monotonic()
+    begun = time.monotonic() if begun is None else begun
     say = note or ((lambda text: None) if silent else to_stderr)
     check_language(lang)
     resolved, spec = resolve(recipe, overrides, settings)

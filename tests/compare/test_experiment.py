@@ -153,6 +153,11 @@ MISTAKES = {
     "no size": ({"sizes": ["many"]}, ConfigErrors, "many"),
     "too many records": ({"sizes": [4000]}, ConfigError, "fewer records"),
     "two ways": ({"group": "label", "time": "text"}, ConfigError, "one way"),
+    "a run that may have seen the test": (
+        {"overrides": ["train.from=runs/earlier"]},
+        ConfigError,
+        "train.from",
+    ),
     "no column": ({"group": "autor"}, DataError, "autor"),
 }
 
