@@ -55,7 +55,8 @@ def size(rows: Rows, like: dict[str, Any]) -> str:
     same = ("method", "model", "trainable_parameters")
     for row in (like, *rows):
         if "adapter_bytes" in row and all(row[name] == like[name] for name in same):
-            return f"{row['adapter_bytes'] / 1e6:,.2f} MB"
+            size = row["adapter_bytes"]
+            return f"{size / 1e6:,.2f} MB" if size >= 1e5 else f"{size / 1e3:,.1f} kB"
     return "not measured"
 
 
