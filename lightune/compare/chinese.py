@@ -56,7 +56,9 @@ TEXTS = {
     "no_winner": "分不出胜负：{best} 的均值最好，{metric} {value}（{interval}），"
     "但与 {others} 之间未检出差异。",
     "unseen": "真实差异若达到 {detectable}，多半会被检出；更小的差异仍可能存在。",
-    "baseline_leads": "{baselines} 只是基线，而没有方案被证明更好：此处未证明微调有收益。",
+    "blind": "这样的对比检不出任何差异：需要更多的折、种子或记录。",
+    "beyond": "超过可能的差异",
+    "baseline_leads": "只是基线，却没有方案被证明比它更好：{baselines}。此处未证明微调有收益。",
     "cheapest": "其中 {best} 训练最快（每次 {seconds}）。",
     "equals": "{one} 与 {other} 在 {margin} 之内相当。",
     "sames": "{one} 与 {other} 的预测完全相同。",

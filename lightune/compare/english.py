@@ -57,8 +57,11 @@ TEXTS = {
     "but no detectable difference sets it apart from {others}.",
     "unseen": "A true difference of {detectable} would probably have been found; a smaller one may "
     "be there.",
-    "baseline_leads": "{baselines} is only a baseline, and nothing was shown to be better: "
-    "fine-tuning was not shown to pay here.",
+    "blind": "This comparison could have shown no difference at all: it needs more folds, seeds or "
+    "records.",
+    "beyond": "more than there can be",
+    "baseline_leads": "Only a baseline, yet nothing was shown to be better: {baselines}. That "
+    "fine-tuning pays was not shown here.",
     "cheapest": "Of these, {best} trains fastest ({seconds} each time).",
     "equals": "{one} and {other} are equally good within {margin}.",
     "sames": "{one} and {other} predicted the same.",

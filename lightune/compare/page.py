@@ -147,7 +147,7 @@ class Page:
             words.points(pair.difference.value),
             words.interval(pair.difference, True),
             probability(pair.adjusted),
-            words.points(pair.detectable),
+            words.detectable(pair.detectable),
             *(probability(pair.other_tests[t]) if t in pair.other_tests else "-" for t in tests),
         ]
 

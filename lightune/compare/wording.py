@@ -88,6 +88,18 @@ class Words:
         number = self._number(difference, signed)
         return self("point" if number.strip("+−") == "1.0" else "points", number=number)
 
+    def detectable(self, difference: float) -> str:
+        """Return a difference that could have been detected."""
+        return self("beyond") if difference >= self._widest else self.points(difference)
+
+    @property
+    def _widest(self) -> float:
+        """The largest difference that the metric can have."""
+        scale = self.found.scale
+        if scale is None:
+            return math.inf
+        return 2 * scale if self.found.metric in SIGNED else scale
+
     def number(self, difference: float) -> str:
         """Return a difference with its sign and without its unit."""
         return self._number(difference, True)
@@ -168,8 +180,10 @@ class Words:
         if unsure:
             yield self("no_winner", **about, others=self.names(list(unsure)))
             limits = [p.detectable for p in unsure.values() if math.isfinite(p.detectable)]
-            if limits:
+            if limits and max(limits) < self._widest:
                 yield self("unseen", detectable=self.points(max(limits)))
+            elif limits and min(limits) >= self._widest:
+                yield self("blind")
         for name, pair in pairs.items():
             both = {"one": about["best"], "other": self.names([name])}
             if pair and pair.verdict == "equivalent":
@@ -211,7 +225,7 @@ class Words:
             difference=self.points(pair.difference.value),
             apart=self.interval(pair.difference, True),
             p=probability(pair.adjusted),
-            detectable=self.points(pair.detectable),
+            detectable=self.detectable(pair.detectable),
             margin=self.margin(),
         )
 

@@ -159,6 +159,16 @@ def test_equals_are_called_equal(findings):
     assert "No winner" not in " ".join(answer)
 
 
+def test_what_no_difference_could_show_is_called_blind(findings):
+    pairs = [dataclasses.replace(p, detectable=1.4, verdict="undecided") for p in findings.pairs]
+    names = [s.contender for s in findings.standings]
+    found = dataclasses.replace(findings, pairs=pairs, leaders=names)
+    answer = " ".join(Words(found).answer())
+    assert "could have shown no difference at all" in answer
+    assert "140" not in answer + Words(found).pair(pairs[0])
+    assert "Only a baseline, yet nothing was shown to be better" in answer
+
+
 def test_what_is_missing_is_said(findings):
     words = Words(findings)
     assert "about 13 more minutes are needed" in " ".join(words.answer(12.2))
