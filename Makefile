@@ -11,7 +11,7 @@ TORCH ?= torch==2.13.0
 BIN := .venv/bin
 DEMO := runs/demo-$(shell date +%Y%m%d-%H%M%S)
 
-.PHONY: setup demo test check proof bench lock clean
+.PHONY: setup demo test check proof proof-long bench lock clean
 
 setup: .venv/ready
 
@@ -40,8 +40,13 @@ check: setup
 	$(BIN)/mypy
 	$(BIN)/python -m pytest tests/test_architecture.py
 
+# Goes on where it stopped when called again; `proof-long` kills a thousand trainings.
 proof: setup
+	$(BIN)/python tests/proof/run.py
 	$(BIN)/python -m pytest -m proof --timeout 3600
+
+proof-long: setup
+	$(BIN)/python tests/proof/run.py --long
 
 # Ends within about an hour and goes on where it stopped when called again. All of it, scores of
 # whole trainings included: benchmarks/bench_training.py --full, the others without --minutes.

@@ -41,12 +41,12 @@ def prove(place: Path, names: list[str], clean: int) -> dict[str, Any]:
     ground = Ground(place)
     chosen = [fault for fault in FAULTS if not names or any(n in fault.name for n in names)]
     missed = {}
-    where: dict[str, int] = {}
+    where: dict[str, list[str]] = {}
     for fault in chosen:
         if wrong := caught(fault, ground):
             missed[fault.name] = wrong
         else:
-            where[fault.where] = where.get(fault.where, 0) + 1
+            where.setdefault(fault.where, []).append(fault.name)
     alarms, tried = {}, CLEAN[:clean]
     for name, (method, changes) in tried:
         if said := ground.train(method, **changes(ground)):

@@ -22,16 +22,19 @@ import sys
 import tempfile
 import time
 import traceback
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Iterator
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
 sys.path.insert(0, str(Path(__file__).parents[1]))
+sys.path.append(str(Path(__file__).parent))
 
 import pyarrow as pa
 import pyarrow.parquet as pq
 from hypothesis import HealthCheck, Phase, given, settings
 from hypothesis import strategies as st
+from mutations import changed, damaged, replaced
 from small_runs import recipe, rows, small_run
 
 from lightune import strict_yaml
@@ -46,77 +49,6 @@ from lightune.types import HeadSpec
 
 SECONDS = 10
 MEMORY = 2 * 2**30
-
-NASTY = (
-    b"\0", b"\xff\xfe", b"\xef\xbb\xbf", b"\xed\xa0\x80", b'"', b'""', b"'", b"\r", b"\n", b"\t",
-    b",", b"\\", b"\\ud83d", b"[" * 3000, b'{"a":' * 3000, b"9" * 5000, b"1e999", b"-1", b"NaN",
-    b"null", b"Infinity", b"true", b"&a [*a]", b"!!python/object:os.system", b"- " * 40, b"|",
-    b"?", b"{}",
-    b"[]", b"\xe2\x80\xa8", b"\x85", b"../../x", b"<None>", b"hf://x",
-    b"18446744073709551616", b"0",
-)  # fmt: skip
-"""What tends to break readers."""
-
-VALUES = st.recursive(
-    st.none()
-    | st.booleans()
-    | st.integers(-(2**70), 2**70)
-    | st.floats()
-    | st.text(max_size=20)
-    | st.sampled_from(["", "auto", "lora", "../x", "0", "-1", "1e400", "all-linear", "nan"]),
-    lambda inner: (
-        st.lists(inner, max_size=4) | st.dictionaries(st.text(max_size=8), inner, max_size=4)
-    ),
-    max_leaves=8,
-)
-"""Whatever a JSON or YAML file may hold."""
-
-
-@st.composite
-def damaged(draw: Any, whole: bytes) -> bytes:
-    """Draw a file with one to five changes."""
-    content = bytearray(whole)
-    for _ in range(draw(st.integers(1, 5))):
-        place = draw(st.integers(0, len(content)))
-        end = min(len(content), place + draw(st.integers(1, 60)))
-        kind = draw(st.sampled_from(("bit", "cut", "double", "move", "nasty", "short", "random")))
-        if kind == "bit" and place < len(content):
-            content[place] ^= 1 << draw(st.integers(0, 7))
-        elif kind == "cut":
-            del content[place:end]
-        elif kind == "double":
-            content[place:place] = content[place:end] * draw(st.integers(1, 30))
-        elif kind == "move":
-            piece = content[place:end]
-            del content[place:end]
-            at = draw(st.integers(0, len(content)))
-            content[at:at] = piece
-        elif kind == "nasty":
-            content[place:place] = draw(st.sampled_from(NASTY))
-        elif kind == "short":
-            del content[place:]
-        elif kind == "random":
-            content[place:place] = draw(st.binary(max_size=20))
-    return bytes(content)
-
-
-@st.composite
-def changed(draw: Any, whole: Any) -> Any:
-    """Draw a plain value with one to three of its parts replaced, dropped or added."""
-    value = json.loads(json.dumps(whole))
-    for _ in range(draw(st.integers(1, 3))):
-        at = value
-        while isinstance(at, dict) and at:
-            key = draw(st.sampled_from(sorted(at)))
-            if not isinstance(at[key], dict) or not at[key] or draw(st.integers(0, 3)) == 0:
-                kind = draw(st.sampled_from(("replace", "replace", "drop", "add")))
-                if kind == "drop":
-                    del at[key]
-                else:
-                    at[key if kind == "replace" else draw(st.text(max_size=8))] = draw(VALUES)
-                break
-            at = at[key]
-    return value
 
 
 def refused(work: Callable[[], Any]) -> bool:
@@ -312,6 +244,16 @@ def adapter_files(draw: Any, folders: list[dict[str, bytes]]) -> dict[str, bytes
     return files
 
 
+def with_each_value(files: dict[str, bytes], name: str) -> Iterator[dict[str, bytes]]:
+    """Yield an adapter folder with each value of one file's JSON replaced in turn."""
+    if name.endswith(".json"):
+        for value in replaced(json.loads(files[name])):
+            yield files | {name: json.dumps(value).encode()}
+    else:
+        for value in replaced(header_of(files[name])):
+            yield files | {name: with_header(files[name], value)}
+
+
 def fuzz(place: Path, examples: int) -> tuple[dict[str, list[int]], dict[str, str]]:
     """Check `examples` files of each kind.
 
@@ -355,6 +297,21 @@ def fuzz(place: Path, examples: int) -> tuple[dict[str, list[int]], dict[str, st
     run("recipe text", st.one_of(*map(damaged, recipes.texts)), recipes.check_text)
     run("recipe values", changed(recipes.values), recipes.check_values)
     run("adapters", adapter_files(adapters.folders), adapters.check)
+
+    def sweep(name: str, values: Iterable[Any], check: Callable[[Any], bool]) -> None:
+        tried = counts.setdefault(name, [0, 0])
+        for value in islice(values, 0, None, max(1, 200 // examples)):
+            tried[0] += 1
+            try:
+                tried[1] += check(value)
+            except Exception as error:
+                escaped.setdefault(name, described(error))
+
+    sweep("recipe, each value in turn", replaced(recipes.values), recipes.check_values)
+    for files in adapters.folders:
+        for name in sorted(files):
+            kind = f"{name}, each value in turn"
+            sweep(kind, with_each_value(files, name), adapters.check)
     return counts, escaped
 
 

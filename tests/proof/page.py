@@ -1,125 +1,134 @@
 """Write docs/reliability.md from what the proofs printed.
 
-    python tests/proof/kills.py > kills.json
-    python tests/proof/damage.py > damage.json
-    python tests/proof/seal_cost.py > seal.json
-    python tests/proof/page.py kills.json damage.json seal.json
+    python tests/proof/run.py      # runs them, keeps what they print, and writes the page
+    python tests/proof/page.py     # writes the page from `tests/proof/results` alone; --check
+                                   # only tells whether it is as these have it
 
-The figures are those of the files, nothing is filled in; the sentences are here.
+The figures are those of the files, nothing is filled in, and a proof that has no file is said not
+to have been run; the sentences are here and in `page_text.py`.
 """
 
 import json
 import sys
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+import page_text as text
+
 PAGE = Path(__file__).parents[2] / "docs" / "reliability.md"
+RESULTS = Path(__file__).parent / "results"
 
-TEXT = """\
-# Reliability: what was tried, and what came of it
+FAULTS_SEEN = {
+    "before": "an error before the first step",
+    "while": "an error that stops the training",
+    "warning": "a warning, kept with the run",
+    "seal": "the run is left unsealed",
+    "load": "the adapter is refused",
+    "merge": "merging is refused",
+    "verify": "`lightune verify` ends with 2",
+    "resume": "going on is refused",
+    "no effect": "it has no effect here",
+}
 
-Written by `tests/proof/page.py` from what the proofs printed; `make proof` runs them again, and
-small parts of each are in `make test`.
-
-## A killed run goes on
-
-A run saves its whole state every `train.save_steps` (optimiser steps, or `10 min`, the default):
-trained weights, AdamW's moments, counters, early stopping, the best weights. The files are
-safetensors and JSON, written beside, synced, hashed, listed in a manifest that comes last, and
-renamed into place; the last two checkpoints are kept. No random state is stored, because none is
-needed: the order of the records and dropout's numbers are functions of seed, epoch and step.
-
-    lightune train --resume runs/mine
-    lightune train --resume runs/mine -s train.epochs=6      # more is allowed, another rank is not
-
-SIGINT or SIGTERM: the step is finished, the state saved, the exit status is 75. A second signal
-ends the process at once; what was saved is whole. A damaged checkpoint is renamed to
-`damaged-step-…`, said, and the one before is taken; where none is whole, it is an error. A run has
-one writer at a time, where its file system can lock.
-
-Tried: tiny trainings of {cases} kinds (LoRA, full fine-tuning, bottleneck adapters, prompt tuning,
-each in float32 and bfloat16), saved after every step, killed with SIGKILL at random moments,
-resumed, and killed again.
-
-| | |
-|---|---|
-| kills | {kills} |
-| of these before the run's folder was there (it was begun again) | {before_the_run} |
-| before the first checkpoint was whole | {before_a_checkpoint} |
-| between two checkpoints | {between} |
-| while a checkpoint was being written | {while_saving} |
-| after the run had ended | {after_its_end} |
-| runs | {runs} |
-| runs lost | {lost} |
-| adapters that differ in any byte from those of the undisturbed training, which never saved | \
-{unequal} |
-
-None lost of the {inside} that fell into a run means at most {bound:.0%} for each, with 95 %
-confidence.
-
-## Damage is seen
-
-Each damage was made alone: a bit flipped, a file cut, a file deleted.
-
-| damaged | bits flipped: seen / made | files cut | files deleted |
-|---|---|---|---|
-{damage}
-
-## The seal
-
-After training a new process loads the adapter from the disk onto the base and checks that: every
-file's hash is right; the head is there; every trained tensor has moved from its start; merged into
-the base it gives the same outputs, where the method merges; test records are predicted as
-recorded (all up to 256, else every so-many-th; 8 where texts are written); the scores are those
-of the recorded predictions. Of texts that are written the loss of each record must be the same;
-the texts themselves are compared only in float32 and where none is drawn, and one in four may
-differ, as one near tie changes a text for good. Then it writes `seal.json`, with a hash of every
-file of the run. `lightune verify RUN` does it again, ends with 2 and names every file that changed.
-
-On another machine probabilities and losses may differ by 0.001 (float32), 0.05 (bfloat16); a label
-may only where the two are as near. A seal is no signature: it shows damage, mix-ups and edits, not
-forgery.
-
-Cost: {cpu_seconds} seconds of one processor core for `{model}` (imports included; {repeated} of
-{of} test records predicted again), whatever the training took: {share:.0%} of a run of two minutes.
-`train.seal: false` leaves it out, and the run is marked unsealed.
-
-## What is not covered
-
-- PEFT's ADALORA keeps a state of its own while training; such a run has no checkpoints.
-- A process killed between making the run's folder and writing its recipe leaves a folder that can
-  only be deleted.
-- Loss of power was not simulated: that synced bytes stay is left to the file system.
-- On a GPU the sums of some kernels depend on timing; going on bit for bit was tried on CPUs.
-"""
+Found = Mapping[str, Any]
 
 
-def page(kills: dict[str, Any], damage: dict[str, Any], seal: dict[str, Any]) -> str:
-    """Return the page."""
+def results(folder: Path) -> dict[str, Found]:
+    """Return what each proof printed, by its name."""
+    return {file.stem: json.loads(file.read_text()) for file in sorted(folder.glob("*.json"))}
+
+
+def bound(trials: int) -> str:
+    """Return the highest rate that no failure in so many trials leaves, with 95 % confidence:
+    (1 - p)^n = 5 %."""
+    return f"{1 - 0.05 ** (1 / trials):.1%}"
+
+
+def killed(found: Found) -> str:
+    moments = ("before_the_run", "before_a_checkpoint", "while_saving", "after_its_end")
+    between = found["kills"] - sum(found[moment] for moment in moments)
+    inside = found["kills"] - found["before_the_run"]
+    return text.KILLED.format(**found, between=between, inside=inside, bound=bound(inside))
+
+
+def peer(found: Found) -> str:
+    reasons = "; ".join(f"{count} × `{reason}`" for reason, count in found["reasons"].items())
+    return text.PEER.format(**found, why=f" ({reasons})" if reasons else "")
+
+
+def crash_points(found: Found) -> str:
+    rows = []
+    for name, words in (("train", "a training"), ("resume", "a training that goes on")):
+        kinds = ", ".join(f"{count} {kind}" for kind, count in found[name]["kinds"].items())
+        for fault, what in text.CRASH_FAULTS.items():
+            one = found[name][fault]
+            recovered = f"{one['recovered']} / {one['calls']}"
+            rows.append(f"| {words} | {what} | {recovered} | {one['begun_anew']} |")
+        rows.append(f"| | calls: {kinds} | | |")
+    return text.CRASH_POINTS.format(rows="\n".join(rows))
+
+
+def damage(found: Found) -> str:
     rows = [
         f"| {thing} | " + " | ".join(f"{seen} / {made}" for made, seen in pairs) + " |"
-        for thing, found in damage.items()
-        for pairs in [[found["flips"], found["truncations"], found["deletions"]]]
+        for thing, one in found.items()
+        for pairs in [[one["flips"], one["truncations"], one["deletions"]]]
     ]
-    inside = kills["kills"] - kills["before_the_run"]
-    bound = 1 - 0.05 ** (1 / inside)  # nothing lost in n trials: (1 - p)^n = 5 %
-    share = seal["cpu_seconds"] / 120
-    moments = ("before_the_run", "before_a_checkpoint", "while_saving", "after_its_end")
-    between = kills["kills"] - sum(kills[moment] for moment in moments)
-    numbers = {
-        **kills,
-        **seal,
-        "between": between,
-        "inside": inside,
-        "bound": bound,
-        "share": share,
-        "damage": "\n".join(rows),
-    }
-    return TEXT.format(**numbers)
+    return text.DAMAGE.format(rows="\n".join(rows))
+
+
+def faults(found: Found) -> str:
+    rows = [
+        f"| {FAULTS_SEEN[where]} | {len(names)} | {'; '.join(names)} |"
+        for where, names in sorted(found["where"].items(), key=lambda row: -len(row[1]))
+    ]
+    return text.FAULTS.format(**{**found, "alarms": len(found["alarms"])}, rows="\n".join(rows))
+
+
+def fuzz(found: Found) -> str:
+    rows = [f"| {kind} | {tried} | {no} |" for kind, (tried, no) in found["kinds"].items()]
+    total = sum(tried for tried, _ in found["kinds"].values())
+    return text.FUZZ.format(
+        rows="\n".join(rows), total=total, escaped=len(found["escaped"]), peak_mb=found["peak_mb"]
+    )
+
+
+def seal_cost(found: Found) -> str:
+    return text.SEAL_COST.format(**found, share=found["cpu_seconds"] / 120)
+
+
+MAKERS = {
+    "kills": killed,
+    "peer_kills": peer,
+    "crash_points": crash_points,
+    "full_disk": lambda found: text.FULL_DISK.format(**found),
+    "damage": damage,
+    "faults": faults,
+    "fuzz": fuzz,
+    "long_run": lambda found: text.LONG_RUN.format(**found),
+    "seal_cost": seal_cost,
+}
+
+
+def page(found: Mapping[str, Found]) -> str:
+    """Return the page."""
+    parts = {}
+    for name, make in MAKERS.items():
+        if name not in found:
+            parts[name] = f"Not run yet: `tests/proof/{name}.py`.\n"
+        elif "skipped" in found[name]:
+            parts[name] = f"Not run: {found[name]['skipped']}.\n"
+        else:
+            parts[name] = make(found[name])
+    return text.PAGE.format(**parts)
+
+
+def write() -> None:
+    PAGE.write_text(page(results(RESULTS)))
 
 
 if __name__ == "__main__":
-    given = [json.loads(Path(name).read_text()) for name in sys.argv[1:4]]
-    if given[0]["lost"] or given[0]["unequal"]:
-        sys.exit("runs were lost or differ: mend that first")
-    PAGE.write_text(page(*given))
+    if "--check" in sys.argv:
+        sys.exit(PAGE.read_text() != page(results(RESULTS)))
+    write()
