@@ -53,6 +53,7 @@ def judge(
     seed: int = 0,
     clusters: Sequence[int] | None = None,
     margin: float | None = None,
+    alpha: float = ALPHA,
 ) -> Findings:
     """Return what a comparison found.
 
@@ -66,6 +67,8 @@ def judge(
             author's, one patient's), so that they count as one. By default each is its own.
         margin: contenders within it count as equivalent, in the metric's unit; by default one
             point (a hundredth of its highest value, or of the best contender's mean).
+        alpha: chance of a false "better" that is allowed; less than 5 % where one judges several
+            times as outcomes come in.
 
     Raises:
         ConfigError: the task has no such metric.
@@ -93,7 +96,7 @@ def judge(
     standings = [_with_front(one, standings, sign) for one in standings]
     best = known[order[0]].value
     wide = margin or (scale / 100 if scale else abs(best) / 100 or 0.01)
-    found = _pairs(order, of_size, steady, scorer, sign, wide, seed)
+    found = _pairs(order, of_size, steady, scorer, sign, wide, seed, alpha)
     lost = {pair.other for pair in found if pair.one == order[0] and pair.verdict == "better"}
     leaders = [c for c in order if c not in lost]
     folds = {cell.fold for cells in of_size.values() for cell in cells}
@@ -105,7 +108,7 @@ def judge(
         lower_is_better=sign < 0,
         scale=scale,
         margin=wide,
-        alpha=ALPHA,
+        alpha=alpha,
         seed=seed,
         records=len(rows),
         folds=len(folds),
@@ -184,6 +187,7 @@ def _pairs(
     sign: int,
     margin: float,
     seed: int,
+    alpha: float,
 ) -> list[Pair]:
     drawn = {c: side_by_side.bootstrap(cells[c], seed) for c in order}
     both = list(combinations(order, 2))
@@ -202,14 +206,14 @@ def _pairs(
         verdict: Verdict = "undecided"
         if leads[i].identical:
             verdict = "same"
-        elif leads[i].decidable and adjusted[i] < ALPHA:
+        elif leads[i].decidable and adjusted[i] < alpha:
             verdict = "better"
-        elif leads[i].decidable and equivalence[i] < ALPHA:
+        elif leads[i].decidable and equivalence[i] < alpha:
             verdict = "equivalent"
         others = side_by_side.other_tests(
             cells[a], cells[b], (drawn[a], drawn[b]), scorer.joint, seed
         )
-        limit = tests.detectable(one.error, one.degrees, ALPHA / len(both)) if one else np.inf
+        limit = tests.detectable(one.error, one.degrees, alpha / len(both)) if one else np.inf
         difference, names = Score(0.0), (a, b)
         if one:
             low, high = one.interval()
