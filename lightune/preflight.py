@@ -24,14 +24,14 @@ Not here:   mistakes of recipe, data, model, targets or chat template, which sto
 from __future__ import annotations
 
 import shutil
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import torch
 
 from lightune.data import overlap
-from lightune.data.report import flat_texts
+from lightune.data.spelling import check_tokens
 from lightune.engine.prefix import LOW_PRECISION_TOLERANCE, PADDING_TOLERANCE
 from lightune.errors import MethodError, ModelError, ResourceError, RunError
 from lightune.runs.warned import Warned, Warnings
@@ -42,7 +42,6 @@ from lightune.train.loop import planned_steps
 from lightune.train.memory import rss_mb
 from lightune.train.saver import KEPT
 from lightune.train.schedule import warmup_steps
-from lightune.types import Record
 
 if TYPE_CHECKING:
     from lightune.assembly import Job
@@ -56,14 +55,8 @@ NEAR_SHARE, NEAR_ROWS = 0.25, 5
 UNLEARNT_SHARE = 0.01
 """Records without anything to learn."""
 
-UNKNOWN_SHARE, PIECES = 0.1, 1.3
-"""Unknown tokens among all; tokens for each letter, where a word is usually one or two."""
-
 CUT_SHARE, MEANT_TO_CUT = 0.25, 0.5
 """Tokens lost to truncation; the second where the recipe names `train.max_length`."""
-
-LOOKED_AT, READ = 300, 1000
-"""Records whose texts are tried on the tokenizer, and their first so many characters."""
 
 SMALL_MB = 64
 """Memory that is not asked for: what is free is not known more exactly."""
@@ -217,47 +210,6 @@ def check_near(name: str, found: dict[str, Any]) -> Warned | None:
         f"{found['near_rows']} of {found['compared'][1]} rows share 8 of 10 words with one of "
         f"train: {', '.join(pairs)}",
         f"keep texts of one source on one side, and name the files: `data: {{{name}: FILE}}`",
-    )
-
-
-def check_tokens(tokenizer: Any, records: Sequence[Record]) -> Warned | None:
-    """Return a warning where the tokenizer does not know the texts' language.
-
-    Tried on `LOOKED_AT` records, evenly spread.
-    """
-    chosen = list(records[:: max(1, len(records) // LOOKED_AT)])[:LOOKED_AT]
-    rows = [
-        (record, text[:READ])
-        for record in chosen
-        for name, value in record.values.items()
-        if name != "label"
-        for text in flat_texts(value)
-        if text.strip()
-    ]
-    if not rows:
-        return None
-    texts = [text for _, text in rows]
-    ids = tokenizer(texts, add_special_tokens=False, verbose=False)["input_ids"]
-    unknown = [row.count(tokenizer.unk_token_id) for row in ids]
-    tokens = sum(map(len, ids))
-    letters = sum(not letter.isspace() for text in texts for letter in text)
-    share, pieces = sum(unknown) / max(tokens, 1), tokens / max(letters, 1)
-    if share >= UNKNOWN_SHARE:
-        worst = sorted(range(len(rows)), key=lambda i: -unknown[i] / max(len(ids[i]), 1))[:SHOWN]
-        what, found = "has no words for much of the texts", f"{share:.0%} of all tokens are unknown"
-    elif pieces >= PIECES:
-        worst = sorted(range(len(rows)), key=lambda i: -len(ids[i]) / len(texts[i]))[:SHOWN]
-        what = "takes the texts to pieces smaller than letters"
-        found = f"{pieces:.1f} tokens for each letter"
-    else:
-        return None
-    shown = [f"{rows[i][0].place} {' '.join(texts[i].split())[:30]!r}" for i in worst]
-    return Warned(
-        "unknown_tokens",
-        f"the model's tokenizer {what}",
-        f"{found}: {', '.join(shown)}",
-        "a base model that was trained on this language (`lightune models`), or another "
-        "`data.encoding`",
     )
 
 

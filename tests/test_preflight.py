@@ -12,11 +12,9 @@ from lightune.assembly import assemble
 from lightune.cli.main import main
 from lightune.errors import DataError, MethodError, ModelError, ResourceError, RunError
 from lightune.methods.base import methods
-from lightune.models.tiny import tiny_tokenizer
 from lightune.recipe import load_recipe
 from lightune.runs.warned import Warnings, read_warnings
 from lightune.tasks.base import Task
-from lightune.types import Place, Record
 
 
 @pytest.fixture(autouse=True)
@@ -28,10 +26,6 @@ def pictures(monkeypatch):
 @pytest.fixture
 def job(tiny):
     return assemble(load_recipe(recipe(tiny("bert"))), lambda text: None)
-
-
-def records(*texts):
-    return [Record({"text": t, "label": "x"}, Place("a.csv", i)) for i, t in enumerate(texts, 1)]
 
 
 def test_a_good_job_passes_and_every_check_is_listed(job, tmp_path):
@@ -120,34 +114,6 @@ def test_many_near_duplicates(share, count, warned):
         assert "9 of 30 rows" in told.found
         assert "b.csv:2 ~ a.csv:9" in told.found
     assert preflight.check_near("test", found | {"near_rows": 2}) is None
-
-
-class Words:
-    """A tokenizer that knows a few words."""
-
-    unk_token_id = 0
-
-    def __call__(self, texts, **options):
-        known = {"good": 1, "film": 2}
-        return {"input_ids": [[known.get(w, 0) for w in text.split()] for text in texts]}
-
-
-def test_a_tokenizer_that_does_not_know_the_words():
-    assert preflight.check_tokens(Words(), records(*["good film"] * 19, "good xyz")) is None
-    told = preflight.check_tokens(Words(), records("good film", "schlechter Film", "good"))
-    assert "40% of all tokens are unknown" in told.found
-    assert "a.csv:2 'schlechter Film'" in told.found
-    assert preflight.check_tokens(Words(), []) is None
-
-
-def test_a_tokenizer_that_takes_letters_to_pieces():
-    tokenizer = tiny_tokenizer("cls")  # bytes, and the words of six sentences
-    assert (
-        preflight.check_tokens(tokenizer, records("the film is good", "a wholly new word")) is None
-    )
-    told = preflight.check_tokens(tokenizer, records("этот фильм", "the film"))
-    assert "tokens for each letter" in told.found
-    assert told.found.index("этот") < told.found.index("the film")
 
 
 def cut(share, most=64):
