@@ -91,6 +91,7 @@ TEXTS = {
     "note_fewer_folds": "{contenders}：提前淘汰，只在少于 {folds} 折上判定。",
     "note_unjudged": "{contenders}：没有可判定的结果。",
     "note_dropped": "{contender} 已被证明更差，在第 {round} 轮之后淘汰。",
+    "tuned": "{contender} 在各训练部分之内选定：{values}。",
     "how_design": "所有方案都在同样 {records} 条记录的同样划分上训练与测试（{folds} 折，"
     "至多 {seeds} 个种子），任何成绩都没有见过自己的测试部分。"
     "成绩与两两对比针对 {size} 条训练记录。",

@@ -100,6 +100,7 @@ TEXTS = {
     "note_fewer_folds": "{contenders}: dropped early, and judged on fewer than {folds} folds.",
     "note_unjudged": "{contenders}: nothing to judge.",
     "note_dropped": "{contender} was shown to be worse and dropped after round {round}.",
+    "tuned": "{contender} chose inside each training part: {values}.",
     "how_design": "Every contender was trained and tested on the same parts of the same {records} "
     "records ({folds} folds, {seeds} seeds at most), and no score has seen its own test. Scores "
     "and pairs are of {size} training records.",

@@ -9,6 +9,7 @@ Not here:   sentences (`wording.py`), pictures (`drawings.py`), the look (`style
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from html import escape
 from importlib import resources
@@ -302,6 +303,11 @@ class Page:
         }
         for key in HOW:
             yield _p(words(f"how_{key}", **values))
+        for s in found.standings:
+            chosen = Counter(f"{k}={plain(v)}" for one in s.tuned for k, v in one.items())
+            if chosen:
+                said = words("comma").join(f"{text} ({n}×)" for text, n in chosen.most_common())
+                yield _p(words("tuned", contender=words.names([s.contender]), values=said))
 
     def _mark(self, s: Standing, x: float, joined: bool = False) -> Mark:
         name = self.words.name(s.contender)

@@ -194,6 +194,16 @@ def test_curves_choices_and_front():
             assert (s.contender in front) == (not above)
 
 
+def test_models_are_a_choice_too():
+    made = outcomes(ROWS, {"lora, minilm": 0.9, "lora, tiny": 0.8, "head, minilm": 0.7}, seeds=1)
+    for outcome in made:
+        method, model = outcome.contender.split(", ")
+        outcome.settings["method"], outcome.settings["model"] = {"name": method}, model
+    [choice] = judge(made, TASK, STATE, ROWS, metric="accuracy").choices
+    assert (choice.setting, choice.among) == ("model", "lora")
+    assert choice.values == [("minilm", "lora, minilm"), ("tiny", "lora, tiny")]
+
+
 def test_who_was_dropped_is_compared_on_its_own_folds():
     made = outcomes(ROWS, {"lora": 0.9, "head": 0.6}, seeds=1)
     kept = [o for o in made if o.contender == "lora" or o.fold < 2]

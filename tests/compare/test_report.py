@@ -188,6 +188,16 @@ def test_every_note_has_its_sentence(findings):
             assert Words(findings, lang).note(Note(code, given))
 
 
+def test_what_was_chosen_inside_training_parts_is_said(findings, tmp_path):
+    first = dataclasses.replace(
+        findings.standings[0],
+        tuned=[{"train.learning_rate": 0.0005}, {"train.learning_rate": "<b>"}] * 2,
+    )
+    found = dataclasses.replace(findings, standings=[first, *findings.standings[1:]])
+    page = write_report(found, tmp_path).read_text("utf-8")
+    assert "train.learning_rate=0.0005 (2×), train.learning_rate=&lt;b&gt; (2×)" in page
+
+
 def test_an_unknown_language_is_refused(findings, tmp_path):
     with pytest.raises(ConfigError, match="not written in 'fr'"):
         write_report(findings, tmp_path, "fr")
