@@ -110,7 +110,8 @@ TEXTS = {
     "overlap. Student's t with Satterthwaite's degrees of freedom.",
     "how_holm": "p-values hold for all {pairs} pairs together (Holm): if no contender differs from "
     "another, the chance that any is called better is 5 % or less in simulations with learners "
-    "that are equal by construction; learners that hardly beat guessing can exceed it.",
+    "that are equal by construction; learners that hardly beat guessing can exceed it. A "
+    "verdict needs a p below {alpha}.",
     "how_equivalence": "Equal within {margin}: two one-sided tests reject a difference of that "
     "much or more, for all pairs together (Holm).",
     "how_detectable": "Detectable: the true difference that is found with a probability of 80 % "

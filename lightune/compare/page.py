@@ -300,6 +300,7 @@ class Page:
             "size": words("all") if found.size == "all" else found.size,
             "pairs": len(found.pairs),
             "margin": words.margin(),
+            "alpha": f"{found.alpha:.3g}",
         }
         for key in HOW:
             yield _p(words(f"how_{key}", **values))

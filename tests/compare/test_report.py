@@ -234,6 +234,11 @@ def test_tables_hold_the_findings(findings, tmp_path):
     assert float(pairs[0]["p_holm"]) == findings.pairs[0].adjusted
 
 
+def test_the_level_of_a_verdict_is_that_of_the_judgement(findings, tmp_path):
+    strict = dataclasses.replace(findings, alpha=0.0125)
+    assert "A verdict needs a p below 0.0125." in write_report(strict, tmp_path).read_text()
+
+
 def test_the_same_findings_give_the_same_bytes(findings, tmp_path):
     for name in ("a", "b"):
         (tmp_path / name).mkdir()
