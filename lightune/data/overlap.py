@@ -9,9 +9,11 @@ Why:        a score on texts that were trained on says nothing of new ones. Rows
             holds out itself never share a text with those it trains on; given files may.
 How:        the words of a text, rare ones first: two texts that are alike share one of the first
             few (the prefix filter of Bayardo et al. 2007, "Scaling up all pairs similarity
-            search"). Nothing is drawn at random, and no pair that is alike is missed.
+            search"). Nothing is drawn at random, and no pair that is compared is missed.
 Limits:     `MOST` rows of a split, evenly spread, and the first `LONGEST` characters of a field
-            are compared; how many rows were is in the report. Chinese and Japanese characters
+            are compared. Texts of few different words, as Chinese characters are, are alike in
+            their first ones often: after `WORK` steps (seconds) no further rows of train are
+            looked at. How many rows were is in the report. Chinese and Japanese characters
             count as words.
 Not here:   what shares are held out (`split.py`), the report's lines (`report.py`).
 """
@@ -38,6 +40,9 @@ MOST = 20_000
 
 LONGEST = 2_000
 """Characters of a field that are compared."""
+
+WORK = 10_000_000
+"""Steps after which no further pairs are compared: one for each word of one of the two texts."""
 
 SHOWN = 5
 
@@ -90,13 +95,14 @@ def near(train: Sequence[Record], other: Sequence[Record]) -> dict[str, Any]:
     ours, theirs = spread(train), spread(other)
     same = {text_key(record) for record in train}
     rest = [record for record in theirs if text_key(record) not in same]
-    pairs = alike([words(record) for record in ours], [words(record) for record in rest])
+    ours_read, rest_read = ([words(record) for record in rows] for rows in (ours, rest))
+    pairs, compared = alike(ours_read, rest_read)
     examples = [[str(rest[j].place), str(ours[i].place)] for j, i in sorted(pairs.items())]
     return {
         "near_rows": len(pairs),
         "near_share": len(pairs) / max(len(theirs), 1),
         "near_examples": examples[:SHOWN],
-        "compared": [len(ours), len(theirs)],
+        "compared": [compared, len(theirs)],
     }
 
 
@@ -113,8 +119,18 @@ def words(record: Record) -> Words:
     )
 
 
-def alike(train: Sequence[Words], other: Sequence[Words]) -> dict[int, int]:
-    """Return `{position in other: position in train}` of near duplicates, the first found."""
+def alike(
+    train: Sequence[Words], other: Sequence[Words], work: int = WORK
+) -> tuple[dict[int, int], int]:
+    """Find near duplicates.
+
+    Args:
+        work: steps after which no further row of `train` is looked at for words in common.
+
+    Returns:
+        `{position in other: position in train}`, the first found, and the rows of `train` that
+        were looked at.
+    """
     order: dict[Words, int] = {}
     for position, written in enumerate(train):
         if any(written):
@@ -128,12 +144,26 @@ def alike(train: Sequence[Words], other: Sequence[Words]) -> dict[int, int]:
         if j not in found:
             for word in _prefix(row, frequent):
                 index[word].append(j)
-    for i, row in enumerate(left):
-        candidates = {j for word in _prefix(row, frequent) for j in index.get(word, ())}
-        for j in candidates - found.keys():
-            if _near(row, right[j], len(train[i])):
-                found[j] = i
-    return found
+    compared = 0
+    for i in _from_everywhere(len(left)):
+        row = left[i]
+        hits = [index[word] for word in _prefix(row, frequent) if word in index]
+        work -= sum(map(len, hits))
+        for j in set().union(*hits) - found.keys():
+            if LIKE * len(row) <= len(right[j]) <= len(row) / LIKE:
+                work -= len(row)
+                if _near(row, right[j], len(train[i])):
+                    found[j] = i
+        compared += 1
+        if work < 0:
+            break
+    return found, compared
+
+
+def _from_everywhere(count: int) -> Sequence[int]:
+    """Return all positions, such that the first ones are spread over the whole."""
+    step = max(1, math.isqrt(count))
+    return [i for start in range(step) for i in range(start, count, step)]
 
 
 def _tagged(row: Words) -> frozenset[tuple[int, str]]:
@@ -157,10 +187,9 @@ def _least_common(size: int) -> int:
 
 
 def _near(one: frozenset[Any], other: frozenset[Any], fields: int) -> bool:
-    """Whether two records are alike in each field, not just in all of them together."""
-    if not LIKE * len(one) <= len(other) <= len(one) / LIKE:
-        return False
-    if len(one & other) < LIKE * len(one | other):
+    """Whether two records of like size are alike in each field, not just in all together."""
+    common = len(one & other)
+    if common < LIKE * (len(one) + len(other) - common):
         return False
     return fields == 1 or all(
         len(both) >= LIKE * len(either)
