@@ -4,11 +4,12 @@ How:        the first token of a word carries its tag, its other tokens are read
             (`words.py`). A long text is read in overlapping windows, so that no word is left out.
 Two kinds:  tags that say where in an entity a word stands (`B-PER`, `I-PER`; IOB2, BIOES and
             their kin) are scored by whole entities, as seqeval does; other tags (parts of speech)
-            by words, each of which is then an entity of its own.
+            by words, each of which is then an entity of its own unless its tag is `O`.
 State:      `{"labels", "entities": which of the two, "split": how texts are parted, "notes"}`.
 Prediction: a list of entities, each with its text, label, place (characters of a text, numbers of
             a list of words) and score, the mean probability of its words' tags.
-Errors:     `DataError` for lists of different lengths, spans outside their text, unknown tags.
+Errors:     `DataError` for lists of different lengths, spans outside their text, unknown tags,
+            numbers without names.
 Not here:   the layouts (`tagging.py`), the formulas of the metrics (`metrics/entities.py`).
 """
 
@@ -111,6 +112,13 @@ class TokenClassification(Task):
                 f"{records[0].place.file}: nothing is tagged in the training rows",
                 found=f"{len(records)} rows, whose words all have the tag {OUTSIDE}",
                 mend="name the column of the tags: task.tags=COLUMN",
+            )
+        if self.names is None and all(tag.isdigit() for tag in tags):
+            raise DataError(
+                f"{records[0].place.file}: the tags are numbers, and nothing says what they mean",
+                found=f"{len(tags)} numbers: {', '.join(natural_order(tags)[:20])}",
+                mend="task.names=[O,B-PER,I-PER], a name for each number, that of 0 first; one of "
+                "them is O where a word is of no entity",
             )
         parts = {tag: parts_of(tag) for tag in tags - {OUTSIDE}}
         prefixed = [part for part in parts.values() if part]
@@ -302,7 +310,8 @@ def _canonical(tags: Sequence[str], state: dict[str, Any]) -> list[str]:
 
 def _parts(one: Tagged, tags: Sequence[str], whole: bool) -> list[tuple[dict[str, Any], int, int]]:
     """Return each entity as it is shown, with its first word and the one behind its last."""
-    found = entities(tags) if whole else [(tag, i, i + 1) for i, tag in enumerate(tags)]
+    alone = [(tag, i, i + 1) for i, tag in enumerate(tags) if tag != OUTSIDE]
+    found = entities(tags) if whole else alone
     return [(one.part(label, first, end), first, end) for label, first, end in found]
 
 

@@ -196,6 +196,28 @@ def test_nothing_tagged_and_unknown_tags():
         task.encode([known, other], tiny_tokenizer("cls"), task.learn([known]), 32)
 
 
+def test_numbers_as_tags_need_names():
+    rows = [record(tokens=["a", "b", "c"], tags=[0, 1, 0])]
+    with pytest.raises(DataError, match="the tags are numbers") as error:
+        TokenClassification().learn(rows)
+    assert "task.names" in error.value.mend
+    assert TokenClassification(names=["O", "PER"]).learn(rows)["labels"] == ["O", "PER"]
+
+
+def test_words_outside_are_no_entities_where_tags_have_no_prefix():
+    task = TokenClassification()
+    rows = [record(tokens=["Ada", "is", "in", "Bern"], tags=["PER", "O", "O", "LOC"])]
+    state = task.learn(rows)
+    [found] = task.truth(rows, state)
+    assert shown(found) == [("PER", 0, 1, "Ada"), ("LOC", 3, 4, "Bern")]
+    [example] = task.encode(rows, tiny_tokenizer("cls"), state, 64)
+    logits = torch.zeros(1, len(example), 3)
+    logits[..., state["labels"].index("O")] = 9.0
+    [nothing] = task.decode(logits, [example], state)
+    assert nothing.value == []
+    assert task.score([nothing], rows, state).metrics["f1"].value == 0
+
+
 def test_spans_that_do_not_fit_are_counted():
     spans = [[0, 2, "X"], [4, 11, "Y"], [8, 11, "X"]]
     row = record(text="Adas Uhr ist hier", tags=spans)
