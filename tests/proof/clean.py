@@ -2,8 +2,8 @@
 
 A random encoder answers the same to every text, and a run that cannot learn is rightly warned of.
 So where an encoder learns, its base is one that was trained on that task before, and has lost its
-head. Rates are forty times a method's own, as a model of width 32 has more to learn in 150 steps
-than a real one.
+head. Rates are forty times a method's own, at most 0.05, as a model of width 32 has more to learn
+in 150 steps than a real one.
 """
 
 import json
@@ -148,7 +148,7 @@ def _changes(name: str, method: str) -> Callable[[Ground], dict[str, Any]]:
 
     def given(ground: Ground) -> dict[str, Any]:
         file = ground.rows(name.replace(" ", "-"), rows())
-        rate = 40 * methods()[method].learning_rate
+        rate = min(40 * methods()[method].learning_rate, 0.05)
         data = {"train": file, "test": 0.3}
         model = ground.model(family)
         if "-" not in family:
