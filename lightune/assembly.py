@@ -177,7 +177,7 @@ def assemble(
     sources = sources or Sources(load, identity_of, encode_split)
     splits = splits or splits_of(recipe)
     _tell(splits.notes, note)
-    if recipe.data.overlap == "refuse":
+    if recipe.data.overlap == "refuse" and plan is None:  # what goes on was looked at before
         overlap.refuse(splits.named, "data.overlap")
     recipe = replace(recipe, train=spec.with_horizon(len(splits.train)))
     state = task.learn(splits.train)

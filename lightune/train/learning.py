@@ -41,6 +41,9 @@ GRADIENT_STEPS = 20
 STILL, ROSE = 0.005, 0.1
 """Of the loss before training."""
 
+SOLVED = 1e-3
+"""A loss below which there is nothing left to move: going on from a finished adapter, say."""
+
 EXPLODED, WINDOW = 100.0, 3
 """Times the norm at the beginning; medians of so many lines of the log."""
 
@@ -94,6 +97,8 @@ def verdict(start: Sequence[float], now: Sequence[float], where: str) -> list[Wa
     if len(drops) < 2:
         return []
     first, drop = statistics.fmean(a for a, _ in pairs), statistics.fmean(drops)
+    if first < SOLVED:
+        return []
     noise = 2 * statistics.stdev(drops) / math.sqrt(len(drops))
     found = f"{len(drops)} training records: loss {first:.4g} before, {first - drop:.4g} {where}"
     if drop + noise < -ROSE * first:

@@ -143,7 +143,7 @@ def test_texts_of_few_different_words_are_compared_until_the_work_is_too_much():
     assert compared == 200
     some, fewer = overlap.alike(train, other, work=20_000)
     assert 0 < fewer < 100
-    assert some.keys() < every.keys()
+    assert some.keys() <= every.keys()
     rows = list(overlap._from_everywhere(200))
     assert sorted(rows) == list(range(200))
     assert max(rows[:fewer]) > 150

@@ -51,6 +51,7 @@ def test_a_loss_that_stays_or_rises_beyond_its_noise(now, checks):
 def test_a_learnt_record_or_none_says_nothing():
     assert verdict([], [], "") == []
     assert verdict([0.5], [0.5], "") == []
+    assert verdict([1e-5, 2e-5, 1e-5], [5e-5, 6e-5, 5e-5], "") == []
 
 
 def test_clean_drops_are_never_called_still():
