@@ -65,7 +65,8 @@ class TestTrain:
         recipe.write_text("task: classification\ndata: train.csv\nmethod: {name: lora, rank: 2}\n")
         status, out, _ = lightune(
             *("train", recipe, "--model", "tiny", "--text", "text", "--label", "label"),
-            *("--test", "test.csv", "-s", "method.rank=3", "--dry-run", "--json", *QUICK),
+            *("--test", "test.csv", "-s", "method.rank=3", "-s", "data.overlap=allow"),
+            *("--dry-run", "--json", *QUICK),
         )
         plan = json.loads(out)
         assert status == 0
