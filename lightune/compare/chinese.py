@@ -55,6 +55,9 @@ TEXTS = {
     "crowned_baseline": "它只是基线：在这些记录上，微调没有带来收益。",
     "no_winner": "分不出胜负：{best} 的均值最好，{metric} {value}（{interval}），"
     "但与 {others} 之间未检出差异。",
+    "trained_once": "分不出胜负：{best} 的均值最好，{metric} {value}（{interval}），"
+    "但各只训练一次不足以作任何判定，{others} 可能同样好。请用多个种子或多折训练。",
+    "once": "{best} 与 {others} 之间各只训练一次，不足以作任何判定。",
     "unseen": "真实差异若达到 {detectable}，多半会被检出；更小的差异仍可能存在。",
     "blind": "这样的对比检不出任何差异：需要更多的折、种子或记录。",
     "beyond": "超过可能的差异",
@@ -71,6 +74,7 @@ TEXTS = {
     "pair_same": "{one} 与 {other} 的预测完全相同。",
     "pair_undecided": "{one} 与 {other}：未检出差异（{difference}，{apart}；"
     "若差异达到 {detectable}，多半会被检出）。",
+    "pair_once": "{one} 与 {other}：各只训练一次，不足以作任何判定（相差 {difference}，{apart}）。",
     "pair_unknown": "{one} 与 {other} 从未在相同的记录上测试。",
     "scores_caption": "{folds} 折的均值，{records} 条测试记录；横线为 95 % 区间。"
     "区间重叠并不表示没有差异，请看两两对比。",
@@ -134,9 +138,9 @@ METRICS = {
     "loss": "损失",
     "bleu": "BLEU",
     "chrf": "chrF",
-    "rouge1": "ROUGE-1",
-    "rouge2": "ROUGE-2",
-    "rougeL": "ROUGE-L",
+    "rouge_1": "ROUGE-1",
+    "rouge_2": "ROUGE-2",
+    "rouge_l": "ROUGE-L",
     "matthews": "马修斯相关",
 }
 """Others are said with blanks for underscores."""

@@ -55,6 +55,10 @@ TEXTS = {
     "crowned_baseline": "It is a baseline: on these records fine-tuning did not pay.",
     "no_winner": "No winner can be named: {best} has the best mean, {metric} {value} ({interval}), "
     "but no detectable difference sets it apart from {others}.",
+    "trained_once": "No winner can be named: {best} has the best mean, {metric} {value} "
+    "({interval}), but one training each decides nothing, and {others} may be as good. Train with "
+    "several seeds, or on folds.",
+    "once": "Between {best} and {others} one training each decides nothing.",
     "unseen": "A true difference of {detectable} would probably have been found; a smaller one may "
     "be there.",
     "blind": "This comparison could have shown no difference at all: it needs more folds, seeds or "
@@ -78,6 +82,8 @@ TEXTS = {
     "pair_same": "{one} and {other} predicted the same.",
     "pair_undecided": "{one} and {other}: no detectable difference ({difference}, {apart}; a "
     "difference of {detectable} could have been detected).",
+    "pair_once": "{one} and {other}: one training each decides nothing (difference {difference}, "
+    "{apart}).",
     "pair_unknown": "{one} and {other} were never tried on the same records.",
     "scores_caption": "Mean over {folds} folds, {records} test records; the line is the 95 % "
     "interval. Intervals that overlap do not mean that there is no difference: see the pairs.",
@@ -136,9 +142,9 @@ METRICS = {
     "mae": "MAE",
     "bleu": "BLEU",
     "chrf": "chrF",
-    "rouge1": "ROUGE-1",
-    "rouge2": "ROUGE-2",
-    "rougeL": "ROUGE-L",
+    "rouge_1": "ROUGE-1",
+    "rouge_2": "ROUGE-2",
+    "rouge_l": "ROUGE-L",
     "matthews": "Matthews correlation",
 }
 """Others are said with blanks for underscores."""

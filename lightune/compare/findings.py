@@ -1,8 +1,9 @@
 """What a comparison found: plain values that become report.json, a page, and words.
 
 Invariants: JSON-ready by `to_json`, without a number that is not finite. Standings are the best
-            first, and a pair names the one with the better mean first, so differences are the
-            lead of `one` over `other`, never below 0, whichever way the metric points.
+            first (`ranking.py`), and a pair names the one that is better on the folds in common
+            first, so differences are the lead of `one` over `other`, never below 0, whichever way
+            the metric points.
 Not here:   how they are found (`judge.py`), how they are said (`wording.py`).
 """
 
@@ -82,7 +83,8 @@ class Pair:
         p: of "they are equal".
         adjusted: Holm's, over all pairs.
         equivalence: p of "they differ by the margin or more", Holm's over all pairs.
-        detectable: the true difference that such a comparison finds with a probability of 80 %.
+        detectable: the true difference that such a comparison finds with a probability of 80 %;
+            infinite where it decides nothing.
         other_tests: p-values of tests that do not decide: `corrected_t`, `bootstrap`,
             `mcnemar`, `randomisation`, where they apply.
     """
@@ -96,6 +98,12 @@ class Pair:
     detectable: float
     verdict: Verdict
     other_tests: Mapping[str, float]
+
+    @property
+    def undecidable(self) -> bool:
+        """Whether both were tried on the same records, and too seldom for any verdict."""
+        known = self.difference.low is not None
+        return known and self.verdict == "undecided" and math.isinf(self.detectable)
 
 
 @dataclass(frozen=True, slots=True)
@@ -142,10 +150,11 @@ class Findings:
         margin: of equivalence, in the metric's unit.
         records: test records, each counted once.
         size: training size that standings and pairs are of.
-        leaders: the best and all that are not shown to be worse, best first.
-        crowned: the one that is better than every other; None where none is.
+        leaders: the best and all others that nothing is shown to be better than, best first.
+        crowned: the only leader, better than every other; None where there are several.
         curves: contender -> points, smallest first; empty where there is one size.
         unjudged: contenders whose metric is defined nowhere.
+        untried: contenders that were planned, and of which not one training ended.
     """
 
     task: str
@@ -165,6 +174,7 @@ class Findings:
     curves: Mapping[str, list[Point]]
     choices: list[Choice]
     unjudged: list[str] = field(default_factory=list)
+    untried: list[str] = field(default_factory=list)
     notes: list[Note] = field(default_factory=list)
 
     def standing(self, contender: str) -> Standing:

@@ -9,14 +9,15 @@ How:        each trial is scored by record (`cells.py`); means and differences g
             costs and which contenders no other beats at as low a cost.
 Invariants: no chance but the seed's. Standings and pairs are of one training size, the largest;
             the others make the learning curves. A contender that was dropped early is compared on
-            the folds that it has. One training each decides nothing.
+            the folds that it has (`ranking.py`). One training each decides nothing, so that there
+            is no difference that it would have found.
 Errors:     `ConfigError`: no such metric; `DataError`: nothing to judge.
 Not here:   words (`wording.py`), the page (`report.py`), running (`trials.py`).
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import replace
 from itertools import combinations
 from typing import Any
@@ -30,17 +31,15 @@ from lightune.compare.cells import Cell, Scorer, by_fold, score_all, size_of
 from lightune.compare.evidence import ROUNDING, Evidence
 from lightune.compare.findings import Choice, Cost, Findings, Note, Pair, Point, Standing, Verdict
 from lightune.compare.outcome import Outcome
+from lightune.compare.ranking import levels, ranked
+from lightune.compare.scales import Scale, scale_of
 from lightune.errors import DataError
-from lightune.evaluate.report import LOWER_IS_BETTER, SCALES
+from lightune.evaluate.report import LOWER_IS_BETTER
 from lightune.tasks.base import Task
 from lightune.types import Record, Score
 
 ALPHA = 0.05
 COSTS = ("seconds", "trained_weights", "adapter_bytes", "latency")
-SIGNED = ("r2", "pearson", "spearman", "matthews")
-"""Metrics that may be negative."""
-SHARES_BELOW = ("calibration_error", "hamming_loss")
-"""Metrics that are better low and have a highest value, 1."""
 
 
 def judge(
@@ -54,6 +53,8 @@ def judge(
     clusters: Sequence[int] | None = None,
     margin: float | None = None,
     alpha: float = ALPHA,
+    dropped: Collection[str] = (),
+    planned: Sequence[str] = (),
 ) -> Findings:
     """Return what a comparison found.
 
@@ -69,6 +70,8 @@ def judge(
             point (a hundredth of its highest value, or of the best contender's mean).
         alpha: chance of a false "better" that is allowed; less than 5 % where one judges several
             times as outcomes come in.
+        dropped: contenders that an earlier look showed to be worse, so that they do not lead.
+        planned: all that were to be tried, whether or not they were.
 
     Raises:
         ConfigError: the task has no such metric.
@@ -90,15 +93,15 @@ def judge(
     sign = -1 if name in LOWER_IS_BETTER else 1
     steady = {c: _baseline(trials[c][0]) for c in of_size}
     known = {c: side_by_side.single(cells, steady[c]) for c, cells in of_size.items()}
-    order = sorted(of_size, key=lambda c: -sign * known[c].value)
-    scale = _scale(name)
-    standings = [_standing(of_size[c], known[c], trials[c], scorer, scale) for c in order]
-    standings = [_with_front(one, standings, sign) for one in standings]
-    best = known[order[0]].value
-    wide = margin or (scale / 100 if scale else abs(best) / 100 or 0.01)
+    level = levels(of_size, {c: one.value for c, one in known.items()})
+    order = sorted(of_size, key=lambda c: -sign * level[c])
+    scale = scale_of(name)
+    wide = margin or (scale.points or abs(level[order[0]]) or 1.0) / 100
     found = _pairs(order, of_size, steady, scorer, sign, wide, seed, alpha)
-    lost = {pair.other for pair in found if pair.one == order[0] and pair.verdict == "better"}
-    leaders = [c for c in order if c not in lost]
+    tried = {c: len(by_fold(cells)) for c, cells in of_size.items()}
+    order, leaders = ranked(order, found, tried, [c for c in order if c in dropped])
+    standings = [_standing(of_size[c], known[c], trials[c], scorer, scale) for c in order]
+    standings = [_with_front(one, standings, level, sign) for one in standings]
     folds = {cell.fold for cells in of_size.values() for cell in cells}
     rows = {int(row) for cells in of_size.values() for cell in cells for row in cell.rows}
     names = dict.fromkeys(o.contender for o in outcomes)
@@ -106,7 +109,7 @@ def judge(
         task=task.name,
         metric=name,
         lower_is_better=sign < 0,
-        scale=scale,
+        scale=scale.points,
         margin=wide,
         alpha=alpha,
         seed=seed,
@@ -120,6 +123,7 @@ def judge(
         curves=_curves(scored, outcomes, scale, scorer),
         choices=_choices(standings),
         unjudged=[c for c in names if c not in of_size],
+        untried=[c for c in planned if c not in names],
         notes=_notes(standings, undefined, len(folds), name),
     )
 
@@ -129,7 +133,7 @@ def _standing(
     known: Evidence,
     trials: Sequence[Outcome],
     scorer: Scorer,
-    scale: float | None,
+    scale: Scale,
 ) -> Standing:
     first = trials[0]
     folds = by_fold(cells)
@@ -143,7 +147,7 @@ def _standing(
         method=first.settings.get("method"),
         grid=first.settings.get("grid") or {},
         tuned=[trial.settings["tuned"] for trial in trials if trial.settings.get("tuned")],
-        score=_score(known, cells, scale, scorer.metric),
+        score=_score(known, cells, scale),
         metrics={
             n: float(np.mean([t.metrics[n] for t in trials if n in t.metrics])) for n in names
         },
@@ -168,12 +172,14 @@ def _standing(
     )
 
 
-def _with_front(one: Standing, every: Sequence[Standing], sign: int) -> Standing:
+def _with_front(
+    one: Standing, every: Sequence[Standing], level: Mapping[str, float], sign: int
+) -> Standing:
     """Return a standing with the costs for which no other is as good and as cheap."""
 
     def beaten(cost: str) -> bool:
-        mine = (sign * one.score.value, -getattr(one.cost, cost))
-        others = ((sign * s.score.value, -getattr(s.cost, cost)) for s in every)
+        mine = (sign * level[one.contender], -getattr(one.cost, cost))
+        others = ((sign * level[s.contender], -getattr(s.cost, cost)) for s in every)
         return any(o[0] >= mine[0] and o[1] >= mine[1] and o != mine for o in others)
 
     return replace(one, cheapest=tuple(cost for cost in COSTS if not beaten(cost)))
@@ -213,7 +219,9 @@ def _pairs(
         others = side_by_side.other_tests(
             cells[a], cells[b], (drawn[a], drawn[b]), scorer.joint, seed
         )
-        limit = tests.detectable(one.error, one.degrees, alpha / len(both)) if one else np.inf
+        limit = np.inf
+        if one and leads[i].decidable:
+            limit = tests.detectable(one.error, one.degrees, alpha / len(both))
         difference, names = Score(0.0), (a, b)
         if one:
             low, high = one.interval()
@@ -228,7 +236,7 @@ def _pairs(
 def _curves(
     scored: Mapping[tuple[str, str], Sequence[Cell]],
     outcomes: Sequence[Outcome],
-    scale: float | None,
+    scale: Scale,
     scorer: Scorer,
 ) -> dict[str, list[Point]]:
     if len({size for _, size in scored}) < 2:
@@ -238,7 +246,7 @@ def _curves(
         trials = [o for o in outcomes if o.contender == contender and size_of(o) == size]
         known = side_by_side.single(cells, _baseline(trials[0]))
         records = float(np.mean([trial.size for trial in trials]))
-        point = Point(size, records, _score(known, cells, scale, scorer.metric), len(trials))
+        point = Point(size, records, _score(known, cells, scale), len(trials))
         curves.setdefault(contender, []).append(point)
     return {c: sorted(points, key=lambda point: point.records) for c, points in curves.items()}
 
@@ -291,7 +299,7 @@ def _notes(
     return found
 
 
-def _score(known: Evidence, cells: Sequence[Cell], scale: float | None, metric: str) -> Score:
+def _score(known: Evidence, cells: Sequence[Cell], scale: Scale) -> Score:
     """Return a mean with its interval, cut at the metric's ends; none where nothing varied."""
     value = known.value
     if known.error <= 0:
@@ -301,21 +309,12 @@ def _score(known: Evidence, cells: Sequence[Cell], scale: float | None, metric: 
         records = len({int(row) for cell in cells for row in cell.rows})
         exact = stats.binomtest(round(value * records), records).proportion_ci(0.95, "exact")
         return Score(value, float(exact.low), float(exact.high))
-    low, high = known.interval()
-    if metric not in SIGNED:
-        low = max(low, 0.0)
-    return Score(value, low, high if scale is None else min(high, scale))
+    return Score(value, *scale.cut(*known.interval()))
 
 
 def _baseline(outcome: Outcome) -> bool:
     """Whether it is a baseline, which nothing in its training leaves to chance."""
     return outcome.settings.get("kind") == "baseline"
-
-
-def _scale(metric: str) -> float | None:
-    if metric in LOWER_IS_BETTER and metric not in SHARES_BELOW:
-        return None
-    return float(SCALES.get(metric, 1))
 
 
 def _largest(outcomes: Sequence[Outcome], sizes: set[str]) -> str:

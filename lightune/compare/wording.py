@@ -17,7 +17,7 @@ from typing import Any
 
 from lightune.compare import chinese, english
 from lightune.compare.findings import Findings, Note, Pair, Standing
-from lightune.compare.judge import SIGNED
+from lightune.compare.scales import scale_of
 from lightune.errors import ConfigError
 from lightune.types import Score
 
@@ -41,7 +41,8 @@ class Words:
             )
         self.found, self.lang = findings, lang
         self.texts = LANGUAGES[lang].TEXTS
-        self.per_cent = findings.scale == 1 and findings.metric not in SIGNED
+        self.scale = scale_of(findings.metric)
+        self.per_cent = self.scale.per_cent
 
     def __call__(self, key: str, **values: Any) -> str:
         """Return a text of the table with its values filled in."""
@@ -90,15 +91,9 @@ class Words:
 
     def detectable(self, difference: float) -> str:
         """Return a difference that could have been detected."""
-        return self("beyond") if difference >= self._widest else self.points(difference)
-
-    @property
-    def _widest(self) -> float:
-        """The largest difference that the metric can have."""
-        scale = self.found.scale
-        if scale is None:
-            return math.inf
-        return 2 * scale if self.found.metric in SIGNED else scale
+        known = math.isfinite(difference)
+        beyond = known and difference >= self.scale.widest
+        return self("beyond") if beyond else self.points(difference)
 
     def number(self, difference: float) -> str:
         """Return a difference with its sign and without its unit."""
@@ -177,12 +172,16 @@ class Words:
         best, *others = found.leaders
         pairs = {name: found.pair(best, name) for name in others}
         unsure = {n: p for n, p in pairs.items() if p is not None and p.verdict == "undecided"}
+        blind = [n for n, p in unsure.items() if p.undecidable]
         if unsure:
-            yield self("no_winner", **about, others=self.names(list(unsure)))
+            key = "no_winner" if len(blind) < len(unsure) else "trained_once"
+            yield self(key, **about, others=self.names(list(unsure)))
             limits = [p.detectable for p in unsure.values() if math.isfinite(p.detectable)]
-            if limits and max(limits) < self._widest:
+            if blind and len(blind) < len(unsure):
+                yield self("once", best=about["best"], others=self.names(blind))
+            if limits and max(limits) < self.scale.widest:
                 yield self("unseen", detectable=self.points(max(limits)))
-            elif limits and min(limits) >= self._widest:
+            elif limits and min(limits) >= self.scale.widest:
                 yield self("blind")
         for name, pair in pairs.items():
             both = {"one": about["best"], "other": self.names([name])}
@@ -197,7 +196,7 @@ class Words:
             best=self.names([fastest.contender]),
             seconds=seconds(fastest.cost.seconds),
         )
-        if baselines := [s.contender for s in leading if s.baseline]:
+        if baselines := [s.contender for s in leading if s.baseline and s.contender not in blind]:
             yield self("baseline_leads", baselines=self.names(baselines))
 
     def _over_baseline(self, best: Standing, name: str) -> Iterator[str]:
@@ -220,7 +219,7 @@ class Words:
         if pair.difference.low is None:
             return self("pair_unknown", **both)
         return self(
-            f"pair_{pair.verdict}",
+            "pair_once" if pair.undecidable else f"pair_{pair.verdict}",
             **both,
             difference=self.points(pair.difference.value),
             apart=self.interval(pair.difference, True),

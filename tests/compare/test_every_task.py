@@ -5,6 +5,7 @@ from small_runs import recipe
 
 import lightune
 from lightune.compare.contenders import UNTUNED
+from lightune.compare.scales import FIRST, SCALES
 from tests.tasks.learnable import LEARNABLE
 
 
@@ -28,5 +29,9 @@ def test_a_task_is_compared(tiny, tmp_path, task):
         untuned = found.findings.standing(UNTUNED)
         assert untuned.cost.trained_weights == 0
         assert untuned.cost.seconds == 0
+    for standing in found.findings.standings:
+        assert all(name in SCALES or name.startswith(FIRST) for name in standing.metrics)
+        score, low, high = standing.score, standing.score.low, standing.score.high
+        assert low is None or low <= score.value <= high
     assert found.findings.records == len(what.rows)
     assert (tmp_path / "out" / "report.html").stat().st_size > 1000

@@ -169,6 +169,20 @@ def test_what_no_difference_could_show_is_called_blind(findings):
     assert "Only a baseline, yet nothing was shown to be better" in answer
 
 
+def test_one_training_each_is_not_called_a_search_that_found_nothing():
+    rows = records(120)
+    task, state = classification(rows)
+    made = outcomes(rows, {"lora": 0.95, "majority class": 0.55}, folds=1, seeds=1)
+    found = judge(made, task, state, rows, metric="accuracy")
+    for lang, words in (("en", "one training each decides nothing"), ("zh", "各只训练一次")):
+        said = [*Words(found, lang).answer(), Words(found, lang).pair(found.pairs[0])]
+        assert sum(words in sentence for sentence in said) == 2
+        assert "probably" not in " ".join(said)
+        assert "pays" not in " ".join(said)
+        assert "detect" not in " ".join(said)
+    assert found.to_json()["pairs"][0]["detectable"] is None
+
+
 def test_what_is_missing_is_said(findings):
     words = Words(findings)
     assert "about 13 more minutes are needed" in " ".join(words.answer(12.2))
