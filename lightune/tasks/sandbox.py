@@ -24,7 +24,7 @@ from contextlib import suppress
 from dataclasses import asdict, dataclass
 from functools import cache
 from pathlib import Path
-from typing import Any, Literal
+from typing import IO, Any, Literal
 
 from lightune.errors import ResourceError
 from lightune.tasks import sandbox_child
@@ -35,6 +35,9 @@ say so, since recipes are shared."""
 
 GRACE = 10.0
 """Seconds after its limit at which a sandbox that does not answer is killed from outside."""
+
+READ = 1 << 16
+"""Bytes that are read of what programs and sandboxes answer, the last of them."""
 
 SHOWN = ("/usr", "/bin", "/lib", "/lib32", "/lib64", "/etc/ld.so.cache", "/dev/null")
 """What a program sees of the machine, beside the interpreter."""
@@ -94,9 +97,11 @@ def run_all(
             made.append(outcome)
             if on_done:
                 on_done(len(made), len(programs))
-    refused = [outcome.detail for outcome in made if outcome.status == "refused"]
-    if refused:
-        raise _refusal(refused[0])
+    for number, outcome in enumerate(made):
+        if outcome.status == "refused":  # what many were short of at once may be there for one
+            made[number] = run_one(programs[number], limits, isolated)
+            if made[number].status == "refused":
+                raise _refusal(made[number].detail)
     return made
 
 
@@ -108,6 +113,7 @@ def run_one(program: str, limits: Limits | None = None, isolated: bool = True) -
     with (
         tempfile.TemporaryDirectory(prefix="lightune-program-") as folder,
         tempfile.TemporaryFile() as answers,
+        tempfile.TemporaryFile() as verdicts,
         tempfile.TemporaryFile() as asked,
     ):
         asked.write(given)
@@ -117,7 +123,7 @@ def run_one(program: str, limits: Limits | None = None, isolated: bool = True) -
             [_python(), "-I", "-S", _script(), "start", plan],
             stdin=asked,
             stdout=answers,
-            stderr=subprocess.DEVNULL,
+            stderr=verdicts,
             cwd="/",
             env={},
             start_new_session=True,
@@ -129,8 +135,7 @@ def run_one(program: str, limits: Limits | None = None, isolated: bool = True) -
             with suppress(ProcessLookupError):
                 os.killpg(process.pid, signal.SIGKILL)
             process.wait()
-        answers.seek(0)
-        return _outcome(answers.read(1 << 20).decode("utf-8", "replace"), token)
+        return _outcome(_end_of(answers), _end_of(verdicts), token)
 
 
 def require() -> bool:
@@ -183,23 +188,32 @@ def _script() -> str:
     return str(Path(sandbox_child.__file__).resolve())
 
 
-def _outcome(text: str, token: str) -> Outcome:
-    said: dict[str, Any] = {}
-    passed = None
-    for line in text.splitlines():
-        word, _, rest = line.partition(" ")
-        if word == token and passed is None:
-            passed = rest
-        elif line.startswith('{"end": '):
-            with suppress(ValueError):
-                said = said if said.get("end") == "refused" else json.loads(line)
-    if said.get("end") == "refused":
-        return Outcome("refused", str(said["reason"]))
-    if said.get("end") != "exit":
+def _end_of(file: IO[bytes]) -> str:
+    """Return the last lines of what was written: a program may have filled a file before them."""
+    size = file.seek(0, os.SEEK_END)
+    file.seek(max(0, size - READ))
+    return file.read().decode("utf-8", "replace")
+
+
+def _outcome(answers: str, verdicts: str, token: str) -> Outcome:
+    ends: dict[str, dict[str, Any]] = {}
+    for line in verdicts.splitlines():
+        if line.startswith('{"end": '):
+            said = json.loads(line)
+            ends.setdefault(said["end"], said)
+    if "refused" in ends:
+        return Outcome("refused", str(ends["refused"]["reason"]))
+    if "timeout" in ends:
         return Outcome("timeout")
+    if "exit" not in ends:
+        last = verdicts.strip().rpartition("\n")[2]
+        return Outcome("refused", last or "the sandbox ended, or was killed, without a word")
+    words = (line.partition(" ") for line in answers.splitlines())
+    passed = next((rest for word, _, rest in words if word == token), None)
     if passed == "ok":
         return Outcome("passed")
-    return Outcome("failed", passed or f"ended before its tests did, with status {said['code']}")
+    code = ends["exit"]["code"]
+    return Outcome("failed", passed or f"ended before its tests did, with status {code}")
 
 
 def _refusal(reason: str) -> ResourceError:

@@ -10,10 +10,10 @@ Sandbox:    a new mount, process, network, host name and message-queue namespace
             No capability is left, and none can be had again.
 Processes:  the first process of the namespace does nothing but wait. When it ends, or whoever
             started it, the kernel kills every other one, whatever they forked or detached.
-Protocol:   standard input has one JSON object: `token`, `program`. Standard output gets lines: the
-            token and `ok`, or the token and what was raised, from the program's own process; last,
-            from the one that waited, `{"end": "exit" | "timeout", "code": …}`, or
-            `{"end": "refused", "reason": …}`.
+Protocol:   standard input has one JSON object: `token`, `program`. Standard output gets a line from
+            the program's own process: the token and `ok`, or the token and what was raised.
+            Standard error, which no program has, gets lines from those that watch over it:
+            `{"end": "refused", "reason": …}`, or `{"end": "exit" | "timeout", "code": …}`.
 Limits:     a program that looks for the token in its own process finds it, and can claim to have
             passed: tests measure a model that does not try to deceive. What it does stays inside.
 Not here:   who starts it, and what the answers mean (`sandbox.py`).
@@ -43,17 +43,26 @@ WORK = "/tmp"
 def start(plan: dict[str, Any]) -> None:
     """Make the sandbox, run the program in it, and say how it ended."""
     libc = ctypes.CDLL(None, use_errno=True)
-    _check(libc.prctl(PR_SET_PDEATHSIG, signal.SIGKILL), "prctl")
-    _check(libc.prctl(PR_SET_CHILD_SUBREAPER, 1), "prctl")
-    plan["root"] = os.geteuid() == 0
-    plan["user"] = OWN + os.getpid()
-    if plan["isolated"]:
-        _unshare(libc, plan["root"])
-    first = os.fork()
+    try:
+        _check(libc.prctl(PR_SET_PDEATHSIG, signal.SIGKILL), "prctl")
+        _check(libc.prctl(PR_SET_CHILD_SUBREAPER, 1), "prctl")
+        plan["root"] = os.geteuid() == 0
+        plan["user"] = OWN + os.getpid()
+        if plan["isolated"]:
+            _unshare(libc, plan["root"])
+        first = os.fork()
+    except OSError as error:
+        _say({"end": "refused", "reason": str(error)})
+        return
     if first == 0:
         _first(libc, plan)
     code = _wait(first, plan["seconds"])
-    _say({"end": "timeout"} if code is None else {"end": "exit", "code": code})
+    if code is None:
+        _say({"end": "timeout"})
+    elif code < 0 and plan["isolated"]:  # no program can, so the machine had no room for it
+        _say({"end": "refused", "reason": f"the sandbox was killed by signal {-code}"})
+    else:
+        _say({"end": "exit", "code": code})
 
 
 def _first(libc: Any, plan: dict[str, Any]) -> None:
@@ -195,7 +204,7 @@ def run() -> None:
         exec(code, {"__name__": "__main__", "__file__": "program.py"})
     except BaseException as error:  # whatever a program raises, leaving included, is its failure
         said = f"{type(error).__name__}: {error!s:.200}".replace("\n", " ")
-    os.write(answers, f"{given['token']} {said}\n".encode("utf-8", "replace"))
+    os.write(answers, f"\n{given['token']} {said}\n".encode("utf-8", "replace"))
     os._exit(0)
 
 
@@ -214,7 +223,7 @@ def _check(result: int, what: str) -> None:
 
 
 def _say(answer: dict[str, Any]) -> None:
-    os.write(1, f"\n{json.dumps(answer)}\n".encode())
+    os.write(2, f"\n{json.dumps(answer)}\n".encode())
 
 
 if __name__ == "__main__":

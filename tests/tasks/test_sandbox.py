@@ -181,6 +181,63 @@ def test_whoever_started_it_takes_it_along(left_behind):
     assert left_behind() == []
 
 
+FLOOD = """
+import os
+for number in range(3, 9):
+    try: os.write(number, {text})
+    except OSError: pass
+"""
+
+
+@isolated
+@pytest.mark.parametrize(
+    ("text", "status"),
+    [
+        ("""b'{"end": "refused"}\\n'""", "passed"),
+        ("""b'{"end": "refused", "reason": "no"}\\n'""", "passed"),
+        ("""b'{"end": "timeout"}\\n'""", "passed"),
+        ("bytes(2 * 10**6)", "passed"),
+        ("b'no line'", "passed"),
+        ("bytes(9 * 10**6)", "failed"),  # more than its disk may hold: no room for the answer
+    ],
+)
+def test_what_a_program_writes_to_whoever_watches_it_says_nothing(text, status):
+    assert run_one(FLOOD.format(text=text), QUICK).status == status
+
+
+@linux
+@pytest.mark.parametrize("missing", ["prctl", "unshare", "fork"])
+def test_a_sandbox_that_is_not_begun_says_why(tmp_path, monkeypatch, missing):
+    """Where the kernel refuses, for good or for want of room, no program has failed."""
+    if missing == "unshare" and REASON is not None:
+        pytest.skip("nothing is unshared here")
+    text = Path(sandbox._script()).read_text()
+    broken = {
+        "prctl": ("_check(libc.prctl(PR_SET_PDEATHSIG, signal.SIGKILL)", "_check(libc.prctl(-1)"),
+        "unshare": ("_check(libc.unshare(", "_check(libc.unshare(-1) or ("),
+        "fork": ("first = os.fork()", "raise BlockingIOError(11, 'no room for a process')"),
+    }[missing]
+    assert broken[0] in text
+    script = tmp_path / "own_child.py"
+    script.write_text(text.replace(*broken, 1))
+    monkeypatch.setattr(sandbox, "_script", lambda: str(script))
+    found = run_one("pass", QUICK, isolated=missing == "unshare")
+    assert found.status == "refused"
+    assert {"prctl": "prctl: ", "unshare": "unshare: ", "fork": "no room"}[missing] in found.detail
+    script.write_text("import os\nos._exit(0)\n")
+    assert "without a word" in run_one("pass", QUICK, isolated=False).detail
+
+
+def test_a_refusal_that_passes_is_no_failed_program(monkeypatch):
+    refused = sandbox.Outcome("refused", "no room")
+    said = [refused, sandbox.Outcome("passed"), sandbox.Outcome("passed")]
+    monkeypatch.setattr(sandbox, "run_one", lambda *rest: said.pop(0))
+    assert [o.status for o in run_all(["a", "b"])] == ["passed", "passed"]
+    said[:] = [refused, refused]
+    with pytest.raises(ResourceError, match="cannot be isolated"):
+        run_all(["a"])
+
+
 @isolated
 def test_many_programs_keep_their_order():
     done = []
