@@ -262,7 +262,7 @@ def keep_best(
     with_weights: bool,
 ) -> None:
     """Note an evaluation that beats the best so far; a tie keeps the earlier one."""
-    value = metrics[deciding]
+    value = metrics.get(deciding, math.nan)  # absent where these records do not define it
     score = -math.inf if math.isnan(value) else value
     if state.best is not None and score <= state.best.value:
         state.stale += 1

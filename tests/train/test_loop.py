@@ -6,7 +6,8 @@ import pytest
 import torch
 
 from lightune.tasks.classification import Classification
-from lightune.train.loop import epoch_steps, planned_steps
+from lightune.train.loop import epoch_steps, keep_best, planned_steps
+from lightune.train.state import LoopState
 from tests.train.training import Training, collate_for, examples_of, same, spec_of, tiny
 
 
@@ -185,6 +186,16 @@ def test_a_score_that_is_no_number_is_never_the_best():
         model, examples_of(4), epochs=3, evaluate=scores, evaluation={"every": "epoch"}
     )
     assert training.result.best.step == 2
+
+
+def test_a_score_that_is_undefined_is_never_the_best():
+    """As F1 of entities is, where a few validation texts have none and none are seen in them."""
+    state = LoopState()
+    for step, metrics in enumerate(({}, {"f1": 0.2}, {})):
+        state.step = step
+        keep_best(state, metrics, "f1", None, with_weights=False)
+    assert (state.best.step, state.best.value) == (1, 0.2)
+    assert state.stale == 1
 
 
 @pytest.mark.parametrize(
