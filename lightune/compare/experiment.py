@@ -24,11 +24,13 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
 
+import numpy as np
 import torch
 
 from lightune import strict_yaml
 from lightune.compare import race as racing
 from lightune.compare.bench import Bench
+from lightune.compare.cells import Scorer
 from lightune.compare.contenders import Contender, baselines
 from lightune.compare.design import Design, plan
 from lightune.compare.findings import Findings
@@ -36,17 +38,16 @@ from lightune.compare.judge import judge
 from lightune.compare.outcome import Outcome, from_row, to_row
 from lightune.compare.race import Race
 from lightune.compare.report import write_report
-from lightune.compare.spec import CompareSpec
-from lightune.compare.trials import key_of, run_trial
-from lightune.compare.wording import LANGUAGES, Words
-from lightune.errors import ConfigError, LightuneError, RunError, nearest
+from lightune.compare.request import check_language, resolve
+from lightune.compare.trials import Trial, key_of, run_trial
+from lightune.compare.wording import Words
+from lightune.errors import ConfigError, LightuneError, RunError, Stopped
 from lightune.models.heads import supports
 from lightune.pipeline import to_stderr
-from lightune.recipe import SECTIONS, Recipe, compare_section, dump, load_recipe
+from lightune.recipe import Recipe, dump
 from lightune.runs.files import disk_errors, write_json, write_text
 from lightune.runs.lock import writing
 from lightune.runs.log import MetricsLog, read_log
-from lightune.settings import keys, parse
 
 DESIGN, TRIALS, RECIPE = "design.json", "trials.jsonl", "recipe.yaml"
 
@@ -92,6 +93,10 @@ class Comparison:
             "decided": self.decided,
             "needs_minutes": self.minutes,
             "dropped": dict(self.race.dropped),
+            "failed": [
+                {"contender": name, "size": size, "problem": error.problem}
+                for (name, size), error in self.race.failed.items()
+            ],
             "trials": len(self.race.outcomes),
             **self.findings.to_json(),
         }
@@ -147,6 +152,7 @@ def compare(
         folder, done = _folder(out, design, every)
         with writing(folder, say), MetricsLog(folder / TRIALS, say) as log:
             state = _state(design, bench)
+            alpha = racing.alpha_of(len(rounds), deadline)
 
             def judged(outcomes: Sequence[Outcome]) -> Findings:
                 return judge(
@@ -157,7 +163,22 @@ def compare(
                     metric=spec.metric,
                     seed=resolved.train.seed,
                     clusters=design.clusters,
+                    alpha=alpha,
                 )
+
+            def keep(outcome: Outcome) -> None:
+                log.write(to_row(outcome))
+                if spec.metric is not None:  # a metric that the task does not have, said at once
+                    scorer = Scorer(resolved.task, state, design.records, spec.metric)
+                    rows = np.array([p.index for p in outcome.predictions], dtype=np.int64)
+                    scorer.weighted(outcome.predictions, rows)
+
+            def looked(outcomes: Sequence[Outcome]) -> Findings:
+                """Judge and report what is known: all that comes after the last trial, so that
+                its time is known too, and a comparison that is killed leaves a report."""
+                found = judged(outcomes)
+                write_report(found, folder, lang, missing=None)
+                return found
 
             wanted = {trial.key for trials in rounds for trial in trials}
             ours = [outcome for outcome in done if key_of(outcome) in wanted]
@@ -166,9 +187,9 @@ def compare(
             race = racing.run(
                 rounds,
                 ours,
-                trial=lambda one, last: run_trial(one, bench, last),
-                keep=lambda outcome: _keep(log, outcome, spec.metric),
-                judge=judged,
+                trial=lambda one, last: _tried(one, bench, last, say),
+                keep=keep,
+                judge=looked,
                 tell=_teller(say, spec.metric or resolved.task.deciding),
                 deadline=deadline,
             )
@@ -182,66 +203,6 @@ def compare(
             minutes = _minutes(race, findings, len(rounds))
             write_report(findings, folder, lang, missing=minutes, dropped=race.dropped)
     return Comparison(folder, findings, race, minutes)
-
-
-def check_language(lang: str) -> None:
-    """Refuse a language that reports are not written in.
-
-    Raises:
-        ConfigError: which there are.
-    """
-    if lang not in LANGUAGES:
-        raise ConfigError(
-            f"--lang: there is no report in {lang!r}",
-            found=f"languages: {', '.join(LANGUAGES)}",
-            mend="--lang en",
-        )
-
-
-def resolve(
-    recipe: Recipe | Mapping[str, Any] | str | Path | None,
-    overrides: Sequence[str] | Mapping[str, Any],
-    settings: Mapping[str, Any],
-) -> tuple[Recipe, CompareSpec]:
-    """Return the recipe and what is compared, both checked whole.
-
-    Raises:
-        ConfigErrors, ConfigError: what is wrong in either.
-    """
-    sections = {name: value for name, value in settings.items() if name in SECTIONS}
-    ours = {name: value for name, value in settings.items() if name not in SECTIONS}
-    source: Any = sections if recipe is None else recipe
-    plain, of_compare = _parted(overrides)
-    resolved = load_recipe(source, plain)
-    if recipe is not None and sections:
-        resolved = load_recipe(resolved, sections)
-    said = {} if isinstance(source, Recipe) else compare_section(source, of_compare)
-    if isinstance(source, Recipe):
-        said = compare_section({}, of_compare)
-    if not isinstance(said, Mapping):
-        raise ConfigError(
-            "compare: a mapping is expected",
-            found=repr(said)[:100],
-            mend=f"keys that exist: {', '.join(keys(CompareSpec))}",
-        )
-    given = {name: value for name, value in ours.items() if value is not None}
-    return resolved, parse(CompareSpec, {**said, **given}, "compare")
-
-
-def _parted(overrides: Sequence[str] | Mapping[str, Any]) -> tuple[Any, Any]:
-    """Return the overrides of the training, and those of the comparison."""
-    own = ("grid.", "tune.", "compare.")
-    if isinstance(overrides, Mapping):
-        mine = {k: v for k, v in overrides.items() if str(k).startswith(own)}
-        rest = {k: v for k, v in overrides.items() if k not in mine}
-        return rest, {_full(k): v for k, v in mine.items()}
-    texts = [overrides] if isinstance(overrides, str) else list(overrides)
-    plain = [text for text in texts if not text.startswith(own)]
-    return plain, [_full(text) for text in texts if text.startswith(own)]
-
-
-def _full(key: str) -> str:
-    return key if key.startswith("compare.") else f"compare.{key}"
 
 
 def with_baselines(design: Design, bench: Bench) -> list[Contender]:
@@ -318,20 +279,22 @@ def _folder(
     return folder, []
 
 
-def _keep(log: MetricsLog, outcome: Outcome, metric: str | None) -> None:
-    """Put an outcome on the disk.
+def _tried(trial: Trial, bench: Bench, last: float | None, say: Note) -> Outcome:
+    """Run a trial, and say at once of a contender that it cannot be trained.
 
     Raises:
-        ConfigError: it has no such metric; said after the first trial, as only the task knows.
+        OutOfTime, LightuneError: see `run_trial`.
     """
-    log.write(to_row(outcome))
-    if metric is not None and metric not in outcome.metrics:
-        near = nearest(metric, outcome.metrics)
-        raise ConfigError(
-            f"--metric: {outcome.contender} has no metric {metric!r}",
-            found=f"metrics: {', '.join(outcome.metrics)}",
-            mend=f"--metric {near or next(iter(outcome.metrics))}",
+    try:
+        return run_trial(trial, bench, last)
+    except Stopped:
+        raise
+    except LightuneError as error:
+        say(
+            f"{trial.contender.name} could not be trained on fold {trial.fold + 1} with seed "
+            f"{trial.seed}, and is left out: {error}"
         )
+        raise
 
 
 def _mark_of(folder: Path) -> str:
@@ -373,6 +336,6 @@ def _minutes(race: Race, findings: Findings, rounds: int) -> float | None:
     more = racing.more_rounds(findings, done)
     if more == 0:
         return 0.0
-    if more is None or race.missing != race.missing:
-        return None
-    return min(more, race.left_rounds) * race.missing / race.left_rounds / 60
+    if more is None or more > race.left_rounds or race.missing != race.missing:
+        return None  # what is left would not do: more records or seeds would
+    return more * race.missing / race.left_rounds / 60

@@ -5,11 +5,15 @@ Without a budget every trial is run, in the order of the design.
 With one:   rounds go on while time is left. After 1, 2, 4, 8 … rounds the contenders are compared;
             who is shown to be worse than another is tried no more, so that the time goes to those
             that may still win (successive halving, Jamieson and Talwalkar 2016, but a contender
-            goes by evidence, not by rank). The looks share the 5 %, so that looking often raises
-            no false alarm. A trial is begun where its like ended in time, and cut off where it does
-            not; what it would have told is not guessed. It ends early where all is decided.
+            goes by evidence, not by rank). The looks, the last judgement among them, share the
+            5 % (`alpha_of`), so that looking often crowns nobody falsely. A trial is begun where
+            its like ended in time, and cut off where it does not; what it would have told is not
+            guessed. It ends early where all is decided.
+Failures:   who cannot be trained in one trial (it diverges) is left out at that training size, all
+            of its outcomes with it, and the others go on. Where no method is left, its error is
+            raised.
 Resuming:   each outcome is on the disk when the next trial begins; those that are there are not
-            run again.
+            run again; those that failed are.
 Built here: the race is these lines and the test of `judge.py`. A library for searches, such as
             Optuna, prunes by rank, without evidence, and would be one more dependency.
 Not here:   one trial (`trials.py`), the evidence (`judge.py`).
@@ -24,12 +28,14 @@ from dataclasses import dataclass, field
 from statistics import mean
 
 from lightune.compare.findings import Findings
+from lightune.compare.judge import ALPHA
 from lightune.compare.outcome import Outcome
 from lightune.compare.trials import OutOfTime, Trial, key_of
+from lightune.errors import LightuneError, Stopped
 
-ALPHA = 0.05
 RESERVE = 1.0
-"""Seconds kept for what comes after the last trial, beside twice the time of one judgement."""
+"""Seconds kept for what comes after the last trial, beside twice the time of one judgement and
+its report."""
 
 Judge = Callable[[Sequence[Outcome]], Findings]
 Run = Callable[[Trial, float | None], Outcome]
@@ -42,8 +48,9 @@ class Race:
     """How far a comparison came.
 
     Attributes:
-        outcomes: in the order of the design.
+        outcomes: in the order of the design, those of who failed left out.
         dropped: contender -> rounds after which it was shown to be worse.
+        failed: (contender, size) -> why it could not be trained.
         complete: every trial that was still wanted was run.
         missing: seconds that the trials not run would take.
         left_rounds: rounds that the budget cut off.
@@ -51,9 +58,21 @@ class Race:
 
     outcomes: list[Outcome] = field(default_factory=list)
     dropped: dict[str, int] = field(default_factory=dict)
+    failed: dict[tuple[str, str], LightuneError] = field(default_factory=dict)
     complete: bool = True
     missing: float = 0.0
     left_rounds: int = 0
+
+    def wants(self, trial: Trial) -> bool:
+        """Whether a trial is still to be run: its contender was neither dropped, nor failed."""
+        name = trial.contender.name
+        return name not in self.dropped and (name, trial.size) not in self.failed
+
+    def fail(self, trial: Trial, error: LightuneError) -> None:
+        """Leave out who cannot be trained: half of its folds would be compared with all."""
+        failed = (trial.contender.name, trial.size)
+        self.failed[failed] = error
+        self.outcomes = [o for o in self.outcomes if (o.contender, key_of(o)[3]) != failed]
 
 
 @dataclass
@@ -108,10 +127,13 @@ def run(
         done: outcomes of an earlier call, whose trials are not run again.
         trial: runs one, within a deadline.
         keep: puts an outcome on the disk.
+        judge: does all that will be done after the last trial.
+        judge: allows false verdicts as often as `alpha_of` says.
         deadline: of `time.monotonic`; None runs every trial.
 
     Raises:
         Stopped: a signal came; what was done is kept.
+        LightuneError: no method could be trained.
     """
     known = {key_of(outcome): outcome for outcome in done}
     clock, race = Clock(deadline), Race()
@@ -121,40 +143,50 @@ def run(
     total = sum(map(len, rounds))
     looks = _looks(len(rounds))
     for number, trials in enumerate(rounds, start=1):
-        left = [one for one in trials if one.contender.name not in race.dropped]
+        left = [one for one in trials if race.wants(one)]
         for place, one in enumerate(left):
+            if not race.wants(one):  # it failed in this very round
+                continue
             if one.key in known:
                 race.outcomes.append(known[one.key])
                 continue
-            outcome = _within(one, trial, clock)
-            if outcome is None:
-                rest = [t for t in left[place:] if t.key not in known]
-                after = [
-                    t
-                    for later in rounds[number:]
-                    for t in later
-                    if t.contender.name not in race.dropped and t.key not in known
-                ]
-                race.complete, race.left_rounds = False, len(rounds) - number + 1
-                race.missing = clock.of_all([*rest, *after]) or math.nan
-                return race
-            keep(outcome)
-            race.outcomes.append(outcome)
             ahead = [
                 t
                 for later in [left[place + 1 :], *rounds[number:]]
                 for t in later
-                if t.key not in known and t.contender.name not in race.dropped
+                if t.key not in known and race.wants(t)
             ]
+            try:
+                outcome = _within(one, trial, clock)
+            except Stopped:
+                raise
+            except LightuneError as error:
+                race.fail(one, error)
+                if all((t.contender.name, t.size) in race.failed for t in _methods(rounds)):
+                    raise
+                continue
+            if outcome is None:
+                race.complete, race.left_rounds = False, len(rounds) - number + 1
+                race.missing = clock.of_all([one, *ahead]) or math.nan
+                return race
+            keep(outcome)
+            race.outcomes.append(outcome)
             tell(outcome, len(race.outcomes), total, clock.of_all(ahead))
-        if deadline is not None and number in looks and number < len(rounds):
+        look = deadline is not None and number in looks and number < len(rounds)
+        if look and race.outcomes:
             begun = time.monotonic()
             found = judge(race.outcomes)
             clock.judging = max(clock.judging, time.monotonic() - begun)
-            _drop(race, found, number, ALPHA / len(looks))
+            _drop(race, found, number)
             if _decided(race, found, trials):
                 return race
     return race
+
+
+def alpha_of(rounds: int, deadline: float | None) -> float:
+    """Return how often one judgement may be false: 5 %, shared by all looks where a budget asks for
+    several, so that all of them together err no more often (Bonferroni)."""
+    return ALPHA if deadline is None else ALPHA / len(_looks(rounds))
 
 
 def more_rounds(found: Findings, done: int) -> int | None:
@@ -198,20 +230,19 @@ def _looks(rounds: int) -> set[int]:
     return {min(2**k, rounds) for k in range(rounds.bit_length() + 1)}
 
 
-def _drop(race: Race, found: Findings, number: int, alpha: float) -> None:
-    """Try no more those methods that another contender beats at this look's share of the 5 %."""
+def _methods(rounds: Sequence[Sequence[Trial]]) -> list[Trial]:
+    return [one for trials in rounds for one in trials if not one.contender.baseline]
+
+
+def _drop(race: Race, found: Findings, number: int) -> None:
+    """Try no more those methods that another contender beats."""
     baselines = {standing.contender for standing in found.standings if standing.baseline}
     for pair in found.pairs:
-        beaten = pair.verdict == "better" and pair.adjusted < alpha
-        if beaten and pair.other not in baselines:
+        if pair.verdict == "better" and pair.other not in baselines:
             race.dropped.setdefault(pair.other, number)
 
 
 def _decided(race: Race, found: Findings, trials: Sequence[Trial]) -> bool:
     """Whether a single method is left, and it is better than everything else."""
-    left = [
-        one.contender.name
-        for one in trials
-        if not one.contender.baseline and one.contender.name not in race.dropped
-    ]
+    left = [one.contender.name for one in trials if not one.contender.baseline and race.wants(one)]
     return len(set(left)) == 1 and found.crowned == left[0]

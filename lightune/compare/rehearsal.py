@@ -16,7 +16,8 @@ from typing import Any
 
 from lightune.compare.bench import Bench
 from lightune.compare.design import plan
-from lightune.compare.experiment import resolve, with_baselines
+from lightune.compare.experiment import with_baselines
+from lightune.compare.request import resolve
 from lightune.compare.trials import TUNING_SHARE, Trial, job_of
 from lightune.recipe import Recipe, dump, load_recipe
 from lightune.train.forecast import forecast

@@ -8,7 +8,8 @@ Invariants: a trial is a function of itself and the records alone: what ran befo
             of its bits. No record of its test part, nor any with the same text, is seen in
             training or in choosing settings.
 Tuning:     a contender with choices holds a fifth of the training part out, trains each choice on
-            the rest, and is trained by the best on the whole part; a tie takes the earlier one.
+            the rest, and is trained by the best on the whole part, by the metric that decides the
+            comparison; a tie takes the earlier one.
 Errors:     `Stopped` when a signal came; `OutOfTime` when the deadline did: the trial is void.
 Not here:   which trials there are (`design.py`), those of baselines (`baselines.py`).
 """
@@ -16,9 +17,10 @@ Not here:   which trials there are (`design.py`), those of baselines (`baselines
 from __future__ import annotations
 
 import gc
+import math
 import statistics
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from copy import deepcopy
 from dataclasses import dataclass, replace
 from typing import Any
@@ -35,6 +37,7 @@ from lightune.data.load import Splits
 from lightune.data.report import describe_split
 from lightune.data.split import hold_out, text_key
 from lightune.errors import Stopped
+from lightune.evaluate.report import LOWER_IS_BETTER
 from lightune.predictor import Predictor
 from lightune.recipe import Recipe, load_recipe
 from lightune.runs.files import to_json
@@ -58,6 +61,7 @@ class Trial:
         fold, seed: see `Outcome`.
         size: as asked for: `all`, `32`, `8/class`.
         train, test: positions among all records.
+        metric: what decides; None for the task's own.
     """
 
     contender: Contender
@@ -66,6 +70,7 @@ class Trial:
     size: str
     train: tuple[int, ...]
     test: tuple[int, ...]
+    metric: str | None = None
 
     @property
     def key(self) -> tuple[str, int, int, str]:
@@ -150,9 +155,24 @@ def _tuned(
         recipe = load_recipe(recipe, {"train.seed": trial.seed})
         answer = _trained(recipe, rest, held, bench, deadline)
         scores = recipe.task.score(answer.predictions, held, answer.state, intervals=False)
-        scored.append((scores.metrics[recipe.task.deciding].value, dict(chosen), recipe))
-    _, best, recipe = max(scored, key=lambda entry: entry[0])
-    return best, recipe, time.perf_counter() - begun
+        metrics = {name: score.value for name, score in scores.metrics.items()}
+        scored.append((metrics, dict(chosen), recipe))
+    names = (trial.metric or recipe.task.deciding, recipe.task.deciding)
+    best = best_of([metrics for metrics, _, _ in scored], names)
+    return scored[best][1], scored[best][2], time.perf_counter() - begun
+
+
+def best_of(scored: Sequence[Mapping[str, float]], names: Sequence[str]) -> int:
+    """Return the position of the best metrics, the first of equals.
+
+    Args:
+        names: the first of them that is defined everywhere decides; 0 is returned where none is.
+    """
+    for name in names:
+        values = [metrics.get(name, math.nan) for metrics in scored]
+        if all(map(math.isfinite, values)):
+            return values.index(min(values) if name in LOWER_IS_BETTER else max(values))
+    return 0
 
 
 def _trained(

@@ -169,3 +169,43 @@ def test_mistakes_are_said_before_anything_is_written(tiny, tmp_path, name):
         lightune.compare(recipe(tiny("bert")), out=tmp_path / "out", **{"silent": True} | changes)
     assert error.value.mend
     assert not (tmp_path / "out").exists()
+
+
+def test_who_diverges_is_left_out_and_the_others_are_judged(tiny, tmp_path):
+    made = recipe(tiny("bert"), data=rows(count=30))
+    said = []
+    found = lightune.compare(
+        made,
+        out=tmp_path / "out",
+        methods=["full"],
+        folds=2,
+        note=said.append,
+        overrides=["grid.train.learning_rate=[1e-4, 1e30]"],
+    )
+    names = {standing.contender for standing in found.findings.standings}
+    assert "full learning_rate=0.0001" in names
+    assert "full learning_rate=1e+30" not in names
+    [failed] = found.to_json()["failed"]
+    assert (failed["contender"], failed["size"]) == ("full learning_rate=1e+30", "all")
+    assert failed["problem"]
+    assert sum("could not be trained" in sentence for sentence in said) == 1
+
+
+def test_a_metric_that_a_baseline_cannot_have_is_no_mistake(tiny, tmp_path):
+    """The correlation of the same guess for all with anything is undefined."""
+    table = [{"text": row["text"], "label": i % 7} for i, row in enumerate(rows(count=24))]
+    made = recipe(tiny("bert"), data=table, task="regression")
+    given = {"methods": ["head"], "folds": 2, "silent": True}
+    found = lightune.compare(made, out=tmp_path / "out", metric="pearson", **given)
+    assert found.findings.metric == "pearson"
+    assert {o.contender for o in exact(found.folder)} >= {"mean", "head"}
+    with pytest.raises(ConfigError, match="pearsn"):
+        lightune.compare(made, out=tmp_path / "two", metric="pearsn", **given)
+    assert [o.contender for o in exact(tmp_path / "two")] == ["mean"]  # nothing was trained
+
+
+def test_a_budget_makes_its_looks_share_the_5_per_cent(tiny, tmp_path):
+    made = recipe(tiny("bert"), data=rows(count=24))
+    given = {"methods": ["head"], "folds": 3, "silent": True, "out": tmp_path / "out"}
+    assert lightune.compare(made, **given).findings.alpha == 0.05
+    assert lightune.compare(made, budget="1h", **given).findings.alpha == pytest.approx(0.05 / 3)

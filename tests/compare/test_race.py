@@ -14,6 +14,7 @@ from lightune.compare.contenders import Contender
 from lightune.compare.judge import judge
 from lightune.compare.outcome import Outcome
 from lightune.compare.trials import OutOfTime, Trial
+from lightune.errors import ModelError, Stopped
 from lightune.tasks.classification import Classification
 from lightune.types import Place, Prediction, Record
 
@@ -72,16 +73,21 @@ def coins(rows, accuracy, seconds=0.0, clock=None):
 def race(rows, rounds, run, deadline=None, done=()):
     kept = []
     state = TASK.learn(rows)
+    alpha = racing.alpha_of(len(rounds), deadline)
+
+    def judged(outcomes):
+        return judge(outcomes, TASK, state, rows, metric="accuracy", alpha=alpha)
+
     found = racing.run(
         rounds,
         done,
         trial=run,
         keep=kept.append,
-        judge=lambda outcomes: judge(outcomes, TASK, state, rows, metric="accuracy"),
+        judge=judged,
         tell=lambda *told: None,
         deadline=deadline,
     )
-    return found, kept, judge(found.outcomes, TASK, state, rows, metric="accuracy")
+    return found, kept, judged(found.outcomes)
 
 
 class Clock:
@@ -110,7 +116,7 @@ def test_without_a_budget_everything_is_run_and_nobody_dropped():
 def test_one_that_is_shown_to_be_worse_is_tried_no_more(clock):
     rows, rounds = world(8, records=60)
     plan = rounds(["a", "b", "bad", "coin"], ["coin"])
-    accuracy = {"a": 0.9, "b": 0.89, "bad": 0.5, "coin": 0.5}
+    accuracy = {"a": 0.9, "b": 0.89, "bad": 0.3, "coin": 0.5}
     found, kept, _ = race(rows, plan, coins(rows, accuracy, 1.0, clock), deadline=1000.0)
     assert set(found.dropped) == {"bad"}  # the baseline stays, and b is not told from a
     assert sum(outcome.contender == "bad" for outcome in kept) == found.dropped["bad"] < 8
@@ -180,3 +186,53 @@ def test_more_rounds_are_asked_for_where_they_would_decide():
     assert racing.more_rounds(found, 3) is None
     pair.verdict = "equivalent"
     assert racing.more_rounds(found, 3) == 0
+
+
+def test_looks_share_what_one_judgement_may_err():
+    """Of 16 rounds the looks are after 1, 2, 4, 8, and the last judgement after 16."""
+    assert racing.alpha_of(16, None) == 0.05
+    assert racing.alpha_of(16, 1.0) == pytest.approx(0.05 / 5)
+    assert racing.alpha_of(1, 1.0) == 0.05
+
+
+def failing(run, who, fold):
+    """Return what runs a trial, but for one contender whose training diverges on a fold."""
+
+    def runs(trial, deadline):
+        if trial.contender.name in who and trial.fold == fold:
+            raise ModelError("the loss is not a number", found="step 1", mend="a lower rate")
+        return run(trial, deadline)
+
+    return runs
+
+
+def test_who_cannot_be_trained_is_left_out_and_the_others_go_on():
+    rows, rounds = world(4)
+    run = coins(rows, {"a": 0.9, "b": 0.8, "wild": 0.9})
+    found, kept, findings = race(rows, rounds(["wild", "a", "b"]), failing(run, ["wild"], 1))
+    assert found.complete
+    assert list(found.failed) == [("wild", "all")]
+    assert "not a number" in str(found.failed["wild", "all"])
+    assert {outcome.contender for outcome in found.outcomes} == {"a", "b"}
+    assert [o.contender for o in kept].count("wild") == 1
+    assert {standing.contender for standing in findings.standings} == {"a", "b"}
+    again, more, _ = race(rows, rounds(["wild", "a", "b"]), run, done=kept)  # now it is mended
+    assert not again.failed
+    assert [o.contender for o in more] == ["wild"] * 3
+
+
+def test_where_nothing_can_be_trained_the_error_is_raised():
+    rows, rounds = world(3)
+    plan = rounds(["coin", "a", "b"], ["coin"])
+    run = failing(coins(rows, {"coin": 0.5, "a": 0.9, "b": 0.8}), ["a", "b"], 0)
+    with pytest.raises(ModelError, match="not a number"):
+        race(rows, plan, run)
+    stopped = coins(rows, {"coin": 0.5, "a": 0.9, "b": 0.8})
+
+    def stops(trial, deadline):
+        if trial.contender.name == "a":
+            raise Stopped("stopped", mend="again")
+        return stopped(trial, deadline)
+
+    with pytest.raises(Stopped):
+        race(rows, plan, stops)

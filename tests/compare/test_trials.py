@@ -7,6 +7,7 @@ import torch
 from small_runs import lines, recipe, rows, small_run
 
 from lightune.compare import bench as bench_module
+from lightune.compare import trials as trials_module
 from lightune.compare.bench import Bench
 from lightune.compare.outcome import MEASURED
 from lightune.compare.trials import OutOfTime, Trial, run_trial
@@ -132,3 +133,32 @@ def test_a_column_that_tells_the_label_of_the_test_part_only_gains_nothing(tiny,
         right += [p.value == labels[p.index] for p in outcome.predictions]
     assert len(right) == 80
     assert sum(right) / 80 < 0.65  # above it by chance: 0.4 %
+
+
+@pytest.mark.parametrize(
+    ("scored", "names", "best"),
+    [
+        ([{"accuracy": 0.8}, {"accuracy": 0.9}, {"accuracy": 0.9}], ["accuracy"], 1),
+        ([{"rmse": 2.0}, {"rmse": 1.0}], ["rmse"], 1),
+        ([{"loss": 0.1, "accuracy": 0.5}, {"loss": 0.3, "accuracy": 0.9}], ["loss", "accuracy"], 0),
+        ([{"r2": 0.1, "pearson": 0.9}, {"r2": 0.2}], ["pearson", "r2"], 1),  # undefined in one
+        ([{}, {"r2": 0.2}], ["pearson", "r2"], 0),
+    ],
+)
+def test_the_best_is_so_by_the_first_metric_that_all_have(scored, names, best):
+    assert trials_module.best_of(scored, names) == best
+
+
+def test_settings_are_chosen_by_the_metric_that_decides_the_comparison(tiny, tmp_path, monkeypatch):
+    asked = []
+    monkeypatch.setattr(
+        trials_module, "best_of", lambda scored, names: asked.append((scored, names)) or 1
+    )
+    made, bench, folds = prepared(tiny("bert"), tmp_path)
+    rates = [{"train.learning_rate": rate} for rate in (1e-4, 1e-3)]
+    choices = tuple((rate, load_recipe(made, rate)) for rate in rates)
+    one = replace(trial(made, folds[0], choices=choices), metric="calibration_error")
+    assert run_trial(one, bench).settings["tuned"] == rates[1]
+    [(scored, names)] = asked
+    assert names[0] == "calibration_error"
+    assert all(names[0] in metrics for metrics in scored)
