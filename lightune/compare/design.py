@@ -3,7 +3,8 @@
 Why:        everything that could favour a contender is fixed here, before anything is run, and is
             the same for all: folds, seeds, sizes, and with the seed the order of the records.
 Order:      round by round, a round being one fold under one seed, so that contenders can be
-            compared whenever a comparison is interrupted. What needs no luck (a baseline on all of
+            compared whenever a comparison is interrupted; baselines first in each, since they cost
+            little and everything is read against them. What needs no luck (a baseline on all of
             a training part) is tried under the first seed only.
 Invariants: a design is a function of recipe, settings and data; its fingerprint covers them and
             the code, so that trials of another design are never mixed in.
@@ -47,7 +48,8 @@ class Design:
         records: all that are trained on or tested; trials name them by position.
         validation: set aside by the user for scoring while training.
         contenders: the methods; what their baselines are shows when the model is loaded.
-        clusters: a number for each record where a column groups them; None where none does.
+        clusters: for each record the number of those that it belongs with, by their text (the
+            passage, where several share one) or group; None where each stands alone.
         notes: what the user should read of the data and the folds.
     """
 
@@ -72,6 +74,7 @@ class Design:
         Raises:
             ConfigError: a size that cannot be had.
         """
+        in_order = sorted(every, key=lambda contender: contender.baseline is None)
         made = []
         for seed in self.seeds:
             for number, fold in enumerate(self.folds):
@@ -81,9 +84,9 @@ class Design:
                 }
                 made.append(
                     [
-                        Trial(contender, number, seed, size, part, fold.test)
+                        Trial(contender, number, seed, size, part, fold.test, self.spec.metric)
                         for size, part in parts.items()
-                        for contender in every
+                        for contender in in_order
                         if not (contender.baseline and size == "all" and seed != self.seeds[0])
                     ]
                 )
@@ -104,6 +107,7 @@ class Design:
             "folds": [[fold.train, fold.test] for fold in self.folds],
             "seeds": self.seeds,
             "sizes": self.spec.sizes,
+            "tuned by": self.spec.metric if self.spec.tune else None,
             "code": [code_hash(), torch.__version__],
         }
         text = json.dumps(parts, sort_keys=True, ensure_ascii=True, default=str)
@@ -153,7 +157,7 @@ def plan(recipe: Recipe, spec: CompareSpec) -> Design:
         )
     notes = list(splits.notes)
     records = [*splits.train, *splits.test]
-    clusters = None
+    groups = None
     if apart:
         made = [parting.one(splits.train, splits.test, text)]
         notes.append(f"tested on {len(splits.test)} records that data.test names")
@@ -170,10 +174,10 @@ def plan(recipe: Recipe, spec: CompareSpec) -> Design:
         else:
             groups = _column(recipe, spec.group, records) if spec.group else None
             made = parting.stratified(records, count, recipe.train.seed, groups, text)
-            clusters = None if groups is None else _numbers(groups)
         twice = len(records) - len({text(record) for record in records})
         if twice:
             notes.append(f"repeated texts ({twice} rows) are kept on one side of every fold")
+    clusters = _clusters(records, groups, text)
     return Design(recipe, spec, records, splits.validation, every, made, clusters, notes)
 
 
@@ -206,7 +210,12 @@ def _column(recipe: Recipe, name: str, records: Sequence[Record]) -> list[Any]:
     return values
 
 
-def _numbers(values: Sequence[Any]) -> list[int]:
-    """Return values as numbers from 0, in the order in which they come."""
-    order: dict[str, int] = {}
-    return [order.setdefault(str(value), len(order)) for value in values]
+def _clusters(
+    records: Sequence[Record], groups: Sequence[Any] | None, text: parting.Text
+) -> list[int] | None:
+    """Return the number of the piece that each record is part of; None where all are single."""
+    pieces = parting.pieces([text(record) for record in records], groups)
+    if len(pieces) == len(records):
+        return None
+    number = {i: k for k, piece in enumerate(pieces) for i in piece}
+    return [number[i] for i in range(len(records))]

@@ -15,8 +15,8 @@ How:        with V = records + runs, and c = (2K - 1)/(K - 1), Nadeau and Bengio
             (1946); those of records are the number of units that carry the sum, so that five
             lucky records are five, not a thousand. The constants were chosen by simulation: real
             learners, equal by construction, see tests/proof/false_alarms.py.
-Invariants: pure functions of arrays; no chance. A shared test set (folds that test the same
-            records) adds the variance of folds to that of records instead.
+Invariants: pure functions of arrays; no chance. A shared test set (folds of which each tests what
+            another does, by half or more) adds the variance of folds to that of records instead.
 Not here:   what is tested about a difference (`tests_of_difference.py`), which outcomes make a
             fold (`cells.py`).
 """
@@ -128,7 +128,7 @@ def weigh(folds: Sequence[Fold]) -> Evidence:
     units, place = np.unique(np.concatenate([fold.units for fold in folds]), return_inverse=True)
     pieces = [f.influence * s / n for f, s, n in zip(folds, shares, sizes, strict=True)]
     moved = np.bincount(place, weights=np.concatenate(pieces), minlength=len(units))
-    disjoint = len(units) == sum(len(fold.units) for fold in folds)
+    disjoint = 2 * len(units) > sum(len(fold.units) for fold in folds)
     means = len(folds) if disjoint else 1
     squares = float((moved**2).sum())
     records = squares * len(units) / max(len(units) - means, 1)

@@ -56,19 +56,19 @@ def stratified(
     Raises:
         DataError: fewer pieces than folds, or a label that only one fold would have.
     """
-    pieces = _pieces([text(record) for record in records], groups)
-    if len(pieces) < count:
+    parts = pieces([text(record) for record in records], groups)
+    if len(parts) < count:
         kind = "texts" if groups is None else "groups"
         raise DataError(
             f"{count} folds need at least {count} different {kind}",
-            found=f"{len(pieces)} in {len(records)} records",
-            mend=f"--folds {len(pieces)}" if len(pieces) > 1 else "give more records",
+            found=f"{len(parts)} in {len(records)} records",
+            mend=f"--folds {len(parts)}" if len(parts) > 1 else "give more records",
         )
     labels = [labels_of(record) for record in records]
-    held = Counter(label for piece in pieces for label in {x for i in piece for x in labels[i]})
+    held = Counter(label for piece in parts for label in {x for i in piece for x in labels[i]})
     dealt: list[list[int]] = [[] for _ in range(count)]
     of_label = [Counter[str]() for _ in range(count)]
-    left = dict(enumerate(pieces))
+    left = dict(enumerate(parts))
     for label in [*sorted(held, key=lambda name: (held[name], name)), None]:
         mine = [k for k, piece in left.items() if label is None or _holds(piece, labels, label)]
         random.Random(f"{seed}/folds/{label}").shuffle(mine)
@@ -214,6 +214,29 @@ def labels_of(record: Record) -> tuple[str, ...]:
     return tuple(map(str, label)) if isinstance(label, tuple) else (str(label),)
 
 
+def pieces(texts: Sequence[Hashable], groups: Sequence[Any] | None) -> list[list[int]]:
+    """Return the records that belong together, joined by text and by group."""
+    parent = list(range(len(texts)))
+
+    def root(i: int) -> int:
+        while parent[i] != i:
+            parent[i] = parent[parent[i]]
+            i = parent[i]
+        return i
+
+    first: dict[Hashable, int] = {}
+    for i, text in enumerate(texts):
+        names: list[Hashable] = [("text", text)]
+        if groups is not None:
+            names.append(("group", str(groups[i])))
+        for name in names:
+            parent[root(i)] = root(first.setdefault(name, i))
+    found: dict[int, list[int]] = defaultdict(list)
+    for i in range(len(texts)):
+        found[root(i)].append(i)
+    return list(found.values())
+
+
 def check(folds: Sequence[Fold], records: Sequence[Record]) -> None:
     """Refuse folds without records to train on, and labels that are tested but never trained.
 
@@ -239,29 +262,6 @@ def check(folds: Sequence[Fold], records: Sequence[Record]) -> None:
                         mend="add records with that label, remove these, or part the records "
                         "in another way",
                     )
-
-
-def _pieces(texts: Sequence[Hashable], groups: Sequence[Any] | None) -> list[list[int]]:
-    """Return the records that belong together, joined by text and by group."""
-    parent = list(range(len(texts)))
-
-    def root(i: int) -> int:
-        while parent[i] != i:
-            parent[i] = parent[parent[i]]
-            i = parent[i]
-        return i
-
-    first: dict[Hashable, int] = {}
-    for i, text in enumerate(texts):
-        names: list[Hashable] = [("text", text)]
-        if groups is not None:
-            names.append(("group", str(groups[i])))
-        for name in names:
-            parent[root(i)] = root(first.setdefault(name, i))
-    pieces: dict[int, list[int]] = defaultdict(list)
-    for i in range(len(texts)):
-        pieces[root(i)].append(i)
-    return list(pieces.values())
 
 
 def _holds(piece: Iterable[int], labels: Sequence[tuple[str, ...]], label: str) -> bool:

@@ -1,5 +1,7 @@
 """The variance of cross-validated means: the formulas written out, and what must not move it."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 from scipy import stats
@@ -87,6 +89,15 @@ def test_a_shared_test_set_is_not_counted_twice():
     one = Fold.of_seeds(right[None].mean(1), (right - right.mean())[None], units, 200, True)
     alone, five = weigh([one]), weigh([one] * 5)
     assert five.error == pytest.approx(alone.error)
+
+
+def test_one_text_in_two_folds_does_not_make_their_test_sets_one():
+    right, fold = sample()
+    apart = folds_of(right, fold)
+    units = apart[1].units.copy()
+    units[0] = apart[0].units[0]
+    joined = [apart[0], replace(apart[1], units=np.sort(units)), *apart[2:]]
+    assert weigh(joined).error == pytest.approx(weigh(apart).error, rel=0.05)
 
 
 def test_clusters_count_as_one():
