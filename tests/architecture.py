@@ -24,7 +24,8 @@ ORDER = (  # low to high; a file imports its own folder and what stands in a lin
     "engine adapters",
     "evaluate",
     "train",
-    "recipe template predictor assembly recorded run resume sealing preflight watch pipeline conversation",
+    "recipe template predictor assembly recorded run resume sealing preflight watch pipeline "
+    "conversation",
     "seal compare explain export serve scale sklearn",
     "cli studio",
     "__main__",
