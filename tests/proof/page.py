@@ -9,7 +9,9 @@ to have been run; the sentences are here and in `page_text.py`.
 """
 
 import json
+import re
 import sys
+from collections import Counter
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -53,8 +55,11 @@ def killed(found: Found) -> str:
 
 
 def peer(found: Found) -> str:
-    reasons = "; ".join(f"{count} × `{reason}`" for reason, count in found["reasons"].items())
-    return text.PEER.format(**found, why=f" ({reasons})" if reasons else "")
+    kinds: Counter[str] = Counter()
+    for reason, count in found["reasons"].items():
+        kinds[re.sub(r"checkpoint-\d+", "checkpoint-…", reason).replace("…/…/", "")] += count
+    rows = [f"- {count} × `{reason}`\n" for reason, count in kinds.items()]
+    return text.PEER.format(**found, rows="".join(["\n", *rows]) if rows else "")
 
 
 def crash_points(found: Found) -> str:
