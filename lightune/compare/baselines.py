@@ -100,6 +100,7 @@ def answer(
     begun = time.perf_counter()
     state = task.learn(trained)
     truth = task.truth(trained, state)
+    features: Callable[[Sequence[Record]], Features]
     count, each = 1, 0.0
     if kind in (MAJORITY, MEAN):
         model, features = _constant(state), _nothing

@@ -86,9 +86,16 @@ class Clock:
     deadline: float | None
     judging: float = 0.0
     took: dict[tuple[str, str], list[float]] = field(default_factory=dict)
+    around: float = 0.0
 
-    def note(self, trial: Trial, seconds: float) -> None:
+    def note(self, trial: Trial, seconds: float, training: float) -> None:
+        """Remember what a trial took, and how much of it is not training, which nothing cuts."""
         self.took.setdefault((trial.contender.name, trial.size), []).append(seconds)
+        self.around = max(self.around, seconds - training)
+
+    def longest(self, trial: Trial) -> float:
+        """Return the most that a trial like it took; 0 where none was run."""
+        return max(self.took.get((trial.contender.name, trial.size), [0.0]))
 
     def expected(self, trial: Trial) -> float | None:
         """Return the seconds a trial will take; None where none like it was run."""
@@ -139,7 +146,8 @@ def run(
     clock, race = Clock(deadline), Race()
     for one in (one for trials in rounds for one in trials if one.key in known):
         earlier = known[one.key]
-        clock.note(one, earlier.seconds + len(one.test) / earlier.throughput)
+        training = earlier.seconds
+        clock.note(one, training + len(one.test) / earlier.throughput, training)
     total = sum(map(len, rounds))
     looks = _looks(len(rounds))
     for number, trials in enumerate(rounds, start=1):
@@ -213,15 +221,14 @@ def more_rounds(found: Findings, done: int) -> int | None:
 
 def _within(one: Trial, trial: Run, clock: Clock) -> Outcome | None:
     """Run a trial; None where it would not end in time, or did not."""
-    last, expected = clock.last(), clock.expected(one)
-    begun = time.monotonic()
-    if last is not None and begun + (expected or 0.0) > last:
+    last, begun = clock.last(), time.monotonic()
+    if last is not None and begun + clock.longest(one) > last:
         return None
     try:
-        outcome = trial(one, last)
+        outcome = trial(one, None if last is None else last - clock.around)
     except OutOfTime:
         return None
-    clock.note(one, time.monotonic() - begun)
+    clock.note(one, time.monotonic() - begun, outcome.seconds)
     return outcome
 
 
