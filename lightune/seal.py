@@ -159,7 +159,7 @@ def _moved(parts: Sequence[Attachment], starts: Mapping[str, str]) -> str:
         raise RunError(
             f"{len(still)} of {len(known)} trained tensors are as they were before training",
             found=", ".join(still[:8]) + more,
-            mend="see whether warnings.json has `no_gradient`: nothing of the loss depends on them; "
+            mend="look for `no_gradient` in warnings.json: nothing of the loss depends on them; "
             "or train more steps, or with a higher rate",
         )
     if not known:
