@@ -7,7 +7,8 @@ Invariants: every contender has the recipe's own settings but for what its name 
             leaves these as one contender.
 Baselines:  always there, and by the kind of the task: what needs no model (the majority class or
             the mean; TF-IDF with a linear model), what needs no training of the model (a linear
-            model on its frozen embeddings), and the model as it is.
+            model on its frozen embeddings), and the model as it is, where it has an output layer
+            for the task: one that was drawn at random says nothing of the model.
 Errors:     `ConfigErrors` as a recipe's.
 Not here:   running them (`trials.py`, `baselines.py`).
 """
@@ -18,7 +19,7 @@ import json
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import product
-from pathlib import Path
+from pathlib import Path, PurePath
 from typing import Any
 
 from lightune.compare.spec import CompareSpec
@@ -75,8 +76,16 @@ def contenders(recipe: Recipe, spec: CompareSpec) -> list[Contender]:
     """
     methods: Sequence[Any] = spec.methods or [recipe.method]
     models = spec.models or [recipe.model]
+    both = [key for key in spec.grid if key in spec.tune]
+    if both:
+        raise ConfigError(
+            f"compare: {both[0]} is in `grid` and in `tune`",
+            found=f"grid: {spec.grid[both[0]]}, tune: {spec.tune[both[0]]}",
+            mend="keep it in one of them: `grid` makes contenders, `tune` lets each choose",
+        )
     made = []
     used: set[str] = set()
+    ends = _ends([_place(model) for model in models])
     for model, method in product(models, methods):
         base = load_recipe(recipe, {"model": _place(model), "method": _method(recipe, method)})
         grid = {key: values for key, values in spec.grid.items() if _has(base, key)}
@@ -90,7 +99,7 @@ def contenders(recipe: Recipe, spec: CompareSpec) -> list[Contender]:
             ]
             made.append(
                 Contender(
-                    _name(method, chosen, model if len(models) > 1 else ""),
+                    _name(method, chosen, ends[_place(model)] if len(models) > 1 else ""),
                     one,
                     grid=chosen,
                     choices=tuple((c, load_recipe(one, c)) for c in choices) if tune else (),
@@ -104,6 +113,7 @@ def contenders(recipe: Recipe, spec: CompareSpec) -> list[Contender]:
                 found=f"methods: {names}",
                 mend="`lightune methods show NAME` lists the settings of a method",
             )
+    _check_records(recipe, made)
     _check_names(made)
     return made
 
@@ -133,13 +143,14 @@ def baselines(
         "sequence_classification": EMBEDDINGS,
         "regression": EMBEDDINGS_RIDGE,
     }.get(head)
+    ends = _ends(models)
     made = [Contender(name, first, name) for name in without]
     for model in models:
         kinds = [with_model] if with_model else []
         kinds += [ZERO_SHOT] if model in writers else []
-        kinds += [UNTUNED] if own_heads[model] or not with_model else []
+        kinds += [UNTUNED] if own_heads[model] else []
         for kind in kinds:
-            name = f"{kind}, {_short(model)}" if len(models) > 1 else kind
+            name = f"{kind}, {ends[model]}" if len(models) > 1 else kind
             made.append(Contender(name, by_model[model], kind))
     return made
 
@@ -165,20 +176,40 @@ def _name(method: Any, grid: Mapping[str, Any], model: str) -> str:
     else:
         words = [getattr(method, "name", str(method))]
     words += [f"{key.rpartition('.')[2]}={_word(value)}" for key, value in grid.items()]
-    return " ".join(words) + (f", {_short(model)}" if model else "")
+    return " ".join(words) + (f", {model}" if model else "")
 
 
 def _word(value: Any) -> str:
     return value if isinstance(value, str) else json.dumps(to_json(value), ensure_ascii=False)
 
 
-def _short(model: str) -> str:
-    return Path(model).name or model
+def _ends(models: Sequence[str]) -> dict[str, str]:
+    """Return the shortest end of each model's path that no other model's has."""
+    found = {}
+    for model in models:
+        parts = PurePath(model).parts
+        ends = [str(PurePath(*parts[-count:])) for count in range(1, len(parts) + 1)]
+        others = [f"/{PurePath(other)}" for other in models if other != model]
+        alone = (end for end in ends if not any(other.endswith(f"/{end}") for other in others))
+        found[model] = next(alone, model)
+    return found
 
 
 def _place(model: str) -> str:
     """Return a model's folder by its full path, which does not depend on where one stands."""
     return str(Path(model).resolve()) if Path(model).is_dir() else model
+
+
+def _check_records(recipe: Recipe, made: Sequence[Contender]) -> None:
+    """Refuse contenders that would read other records: all are trained and tested on the same."""
+    for one in made:
+        for said in (one.recipe, *(choice for _, choice in one.choices)):
+            if said.task.name != recipe.task.name or said.task.columns() != recipe.task.columns():
+                raise ConfigError(
+                    f"compare: {one.name} would read other records than the recipe's task",
+                    found=f"task: {said.task.name}, columns: {said.task.columns()}",
+                    mend="compare columns by a recipe for each; keep them out of `grid` and `tune`",
+                )
 
 
 def _check_names(made: Sequence[Contender]) -> None:

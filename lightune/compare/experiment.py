@@ -28,6 +28,7 @@ import numpy as np
 import torch
 
 from lightune import strict_yaml
+from lightune.adapters.identity import tokenizer_hash
 from lightune.compare import race as racing
 from lightune.compare.bench import Bench
 from lightune.compare.cells import Scorer
@@ -39,6 +40,7 @@ from lightune.compare.outcome import Outcome, from_row, to_row
 from lightune.compare.race import Race
 from lightune.compare.report import write_report
 from lightune.compare.request import check_language, resolve
+from lightune.compare.scales import check_tokenizers
 from lightune.compare.trials import Trial, key_of, run_trial
 from lightune.compare.wording import Words
 from lightune.errors import ConfigError, LightuneError, RunError, Stopped
@@ -64,25 +66,36 @@ class Comparison:
         race: how far it came.
         minutes: about how many more would decide between the leaders; 0 where they are decided or
             everything was run, None where nothing can be promised.
+        lang: of the report, and of the answer.
     """
 
     folder: Path
     findings: Findings
     race: Race
     minutes: float | None
+    lang: str = "en"
 
     @property
-    def decided(self) -> bool:
+    def complete(self) -> bool:
         """Whether more time would change nothing: all that was planned has been run, or what is
         left has been decided."""
         return self.race.complete or self.minutes == 0
 
-    def answer(self, lang: str = "en") -> list[str]:
-        """Return the answer in sentences, the one that matters first."""
+    @property
+    def decided(self) -> bool:
+        """Whether there is a verdict: one is the best, or those that lead are equal."""
+        return self.findings.settled
+
+    def answer(self, lang: str | None = None) -> list[str]:
+        """Return the answer in sentences, the one that matters first.
+
+        Args:
+            lang: that of the report by default.
+        """
         isolates = str.maketrans(
             "", "", "\u2068\u2069"
         )  # for pages, where names may run right to left
-        said = Words(self.findings, lang).answer(self.minutes)
+        said = Words(self.findings, lang or self.lang).answer(self.minutes)
         return [sentence.translate(isolates) for sentence in said]
 
     def to_json(self) -> dict[str, Any]:
@@ -90,6 +103,7 @@ class Comparison:
         return {
             "comparison": str(self.folder),
             "answer": self.answer(),
+            "complete": self.complete,
             "decided": self.decided,
             "needs_minutes": self.minutes,
             "dropped": dict(self.race.dropped),
@@ -154,7 +168,8 @@ def compare(
             state = _state(design, bench)
             alpha = racing.alpha_of(len(rounds), deadline)
 
-            def judged(outcomes: Sequence[Outcome]) -> Findings:
+            def judged(outcomes: Sequence[Outcome], race: Race | None = None) -> Findings:
+                ran = race or Race()
                 return judge(
                     outcomes,
                     resolved.task,
@@ -164,6 +179,12 @@ def compare(
                     seed=resolved.train.seed,
                     clusters=design.clusters,
                     alpha=alpha,
+                    dropped=ran.dropped,
+                    untrainable={
+                        name if size == "all" else f"{name} ({size})": error.problem
+                        for (name, size), error in ran.failed.items()
+                    },
+                    planned=[contender.name for contender in every],
                 )
 
             def keep(outcome: Outcome) -> None:
@@ -199,10 +220,10 @@ def compare(
                     found=f"{spec.budget}, for {len(every)} contenders on {len(rounds)} folds",
                     mend="a longer budget, or none",
                 )
-            findings = judged(race.outcomes)
+            findings = judged(race.outcomes, race)
             minutes = _minutes(race, findings, len(rounds))
             write_report(findings, folder, lang, missing=minutes, dropped=race.dropped)
-    return Comparison(folder, findings, race, minutes)
+    return Comparison(folder, findings, race, minutes, lang)
 
 
 def with_baselines(design: Design, bench: Bench) -> list[Contender]:
@@ -210,20 +231,24 @@ def with_baselines(design: Design, bench: Bench) -> list[Contender]:
 
     Raises:
         ModelError, MethodError: a model cannot be had, or has no place for a method.
+        ConfigError: the metric is of tokens, and the models split texts differently.
     """
     recipe = design.recipe
     state = recipe.task.learn(design.records)
     head = recipe.task.head(state)
     named = head.kind == "sequence_classification" and not head.multi_label
     named &= all(any(c.isalpha() for c in label) for label in head.labels)
-    own, writers = {}, set()
+    own, writers, splits = {}, set(), {}
     for contender in design.contenders:
         base = bench.load(contender.recipe.model, head, recipe.train.seed)
         own[contender.recipe.model] = not base.new_modules
+        if contender.recipe.model not in splits:
+            splits[contender.recipe.model] = tokenizer_hash(base.tokenizer)
         if named and supports(base.model.config, "causal_lm"):
             writers.add(contender.recipe.model)
         with torch.random.fork_rng(devices=[]):  # tried now, not after hours
             contender.recipe.method.with_tokenizer(base.tokenizer).attach(base.model)
+    check_tokenizers(design.spec.metric or recipe.task.deciding, splits)
     return [*design.contenders, *baselines(head.kind, design.contenders, own, writers)]
 
 

@@ -312,7 +312,10 @@ def _comparable(moments: Sequence[Any], records: Sequence[Record]) -> list[Any]:
 
 
 def _number(value: Any) -> float:
-    number = float(value) if isinstance(value, str | int | float) else math.nan
+    try:
+        number = float(value) if isinstance(value, str | int | float) else math.nan
+    except OverflowError:  # an integer of hundreds of digits
+        number = math.inf
     if not math.isfinite(number):
         raise ValueError(value)
     return number

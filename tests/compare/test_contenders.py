@@ -63,6 +63,15 @@ def test_several_models_are_in_the_names():
     assert found[2].recipe.model == "smollm2-135m"
 
 
+def test_models_of_one_name_are_told_apart_by_the_shortest_end_of_their_paths():
+    models = ["here/a/bert", "here/b/bert", "here/b/minilm", "bert"]
+    found = made(methods=["lora"], models=models)
+    assert [c.name for c in found] == ["lora, a/bert", "lora, b/bert", "lora, minilm", "lora, bert"]
+    own = dict.fromkeys(models, True)
+    names = [c.name for c in baselines("causal_lm", found, own)]
+    assert names == [f"{UNTUNED}, {end}" for end in ("a/bert", "b/bert", "minilm", "bert")]
+
+
 def test_choices_are_recipes_of_one_contender():
     [one] = made(methods=["lora"], tune={"train.learning_rate": [1e-4, 5e-4]})
     assert one.name == "lora"
@@ -85,7 +94,8 @@ def test_every_combination_is_tried():
         ("sequence_classification", False, [MAJORITY, TFIDF, EMBEDDINGS]),
         ("sequence_classification", True, [MAJORITY, TFIDF, EMBEDDINGS, UNTUNED]),
         ("regression", False, [module.MEAN, module.TFIDF_RIDGE, module.EMBEDDINGS_RIDGE]),
-        ("question_answering", False, [UNTUNED]),
+        ("question_answering", False, []),
+        ("question_answering", True, [UNTUNED]),
         ("causal_lm", True, [UNTUNED]),
     ],
 )
@@ -109,6 +119,9 @@ def test_each_model_has_its_own_embeddings():
         ({"grid": {"train.epochz": [2]}}, ConfigErrors, "epochs"),
         ({"grid": {"method.rank": []}}, ConfigErrors, "list"),
         ({"tune": {"method.rank": 4}}, ConfigErrors, "list"),
+        ({"grid": {"method.rank": [2]}, "tune": {"method.rank": [4]}}, ConfigError, "method.rank"),
+        ({"grid": {"task.text": ["title", "body"]}}, ConfigError, "other records"),
+        ({"tune": {"task.label": ["a", "b"]}}, ConfigError, "other records"),
         ({"methods": ["lora", "lora"]}, ConfigError, "twice"),
         ({"methods": []}, ConfigErrors, "methods"),
         ({"folds": 1}, ConfigErrors, "folds"),

@@ -23,8 +23,9 @@ def test_a_task_is_compared(tiny, tmp_path, task):
     )
     names = {standing.contender for standing in found.findings.standings}
     assert "lora" in names
-    assert len(names) > 1 or found.findings.unjudged
-    if task not in ("classification", "regression"):
+    if task in ("token_classification", "question_answering"):
+        assert names == {"lora"}  # an output layer drawn at random says nothing of the model
+    elif task not in ("classification", "regression"):
         assert names == {"lora", UNTUNED}
         untuned = found.findings.standing(UNTUNED)
         assert untuned.cost.trained_weights == 0

@@ -80,6 +80,11 @@ def test_ordered_folds_train_on_the_past(moments):
         assert max(fold.train) < min(fold.test)
 
 
+def test_a_number_of_hundreds_of_digits_is_a_mistake_that_is_named():
+    with pytest.raises(DataError, match="neither a number nor a date"):
+        folds.ordered(records(["a", "b"] * 4), 2, [10**400, *range(7)])
+
+
 def test_records_of_one_moment_are_not_parted_and_a_tested_text_is_not_trained_on():
     moments = [0] * 10 + [1] * 12 + [2] * 8 + [3] * 10
     texts = [f"text {i}" for i in range(40)]
