@@ -50,7 +50,7 @@ class Tracker(Protocol):
 class TensorBoard:
     """Event files in the run folder."""
 
-    fails = (OSError,)
+    fails: tuple[type[Exception], ...] = (OSError,)
 
     def __init__(self, folder: Path, settings: Mapping[str, Any]) -> None:
         _need("tensorboard", "TensorBoard")
@@ -101,7 +101,7 @@ class MLflow:
 class Trackio:
     """trackio's local database; its dashboard is one command away."""
 
-    fails = (OSError, sqlite3.Error)
+    fails: tuple[type[Exception], ...] = (OSError, sqlite3.Error)
 
     def __init__(self, folder: Path, settings: Mapping[str, Any]) -> None:
         self.module = _need("trackio", "trackio")
