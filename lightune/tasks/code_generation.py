@@ -85,9 +85,9 @@ class CodeGeneration(Written, Task):
     """Run the programs that the model writes, to score them by their tests. They run isolated, or
     not at all."""
     test_seconds: float = Field(default=5.0, gt=0, le=600)
-    """A program is stopped after so many seconds, and has failed."""
+    """A program that computes for so many seconds, or waits for thrice as many, has failed."""
     test_memory_mb: int = Field(default=512, ge=64)
-    """Memory that a program may use."""
+    """Memory that a program may use; if it starts others, each of them."""
     samples: PositiveInt = 1
     """Programs written for each problem; more than one must be drawn (`decoding.temperature`)."""
     tests_shown: NonNegativeInt = 3

@@ -27,11 +27,15 @@ from pathlib import Path
 from typing import IO, Any, Literal
 
 from lightune.errors import ResourceError
+from lightune.runs.environment import usable_cores
 from lightune.tasks import sandbox_child
 
 UNISOLATED = "LIGHTUNE_RUN_UNISOLATED"
 """Set to 1 in the environment, programs run without isolation where there is none. No recipe can
 say so, since recipes are shared."""
+
+WALL = 3.0
+"""A program that computes less than its time, but is there so many times as long, is stopped."""
 
 GRACE = 10.0
 """Seconds after its limit at which a sandbox that does not answer is killed from outside."""
@@ -54,7 +58,11 @@ open("file", "w").close()
 
 @dataclass(frozen=True, slots=True)
 class Limits:
-    """What one program may use: wall-clock time, memory, disk, and processes at a time."""
+    """What one program may use: processor time and memory, each of its processes so much; disk; and
+    processes at a time.
+
+    Why not the time on the clock: whether a program passes would depend on what else runs.
+    """
 
     seconds: float = 5.0
     memory_mb: int = 512
@@ -76,13 +84,19 @@ class Outcome:
     detail: str = ""
 
 
+COMPUTED = Outcome("timeout", "it used up its time")
+WAITED = Outcome("timeout", "it did not end, waiting for something")
+
+
 def run_all(
     programs: Sequence[str],
     limits: Limits | None = None,
     isolated: bool = True,
     on_done: Callable[[int, int], None] | None = None,
 ) -> list[Outcome]:
-    """Run programs, as many at a time as there are processors; in order.
+    """Run programs, as many at a time as there are processors to use; in order.
+
+    One that did not end, though it had not used up its time, is run once more, alone.
 
     Args:
         isolated: False runs them as the user, with the limits alone.
@@ -92,13 +106,14 @@ def run_all(
         ResourceError: a sandbox could not be made.
     """
     made = []
-    with ThreadPoolExecutor(max_workers=os.cpu_count() or 1) as pool:
+    with ThreadPoolExecutor(max_workers=usable_cores()) as pool:
         for outcome in pool.map(lambda text: run_one(text, limits, isolated), programs):
             made.append(outcome)
             if on_done:
                 on_done(len(made), len(programs))
     for number, outcome in enumerate(made):
-        if outcome.status == "refused":  # what many were short of at once may be there for one
+        # what many were short of at once, time as well as room, may be there for one
+        if outcome.status == "refused" or outcome == WAITED:
             made[number] = run_one(programs[number], limits, isolated)
             if made[number].status == "refused":
                 raise _refusal(made[number].detail)
@@ -130,7 +145,7 @@ def run_one(program: str, limits: Limits | None = None, isolated: bool = True) -
         )
         try:
             with suppress(subprocess.TimeoutExpired):
-                process.wait(limits.seconds + GRACE)
+                process.wait(WALL * limits.seconds + GRACE)
         finally:
             with suppress(ProcessLookupError):
                 os.killpg(process.pid, signal.SIGKILL)
@@ -165,6 +180,7 @@ def _plan(folder: str, limits: Limits, isolated: bool) -> dict[str, Any]:
     shown += [path for path in (prefix, _python(), _script()) if not _inside(path, shown)]
     return {
         **asdict(limits),
+        "wall": WALL * limits.seconds,
         "isolated": isolated,
         "folder": folder,
         "python": _python(),
@@ -204,7 +220,7 @@ def _outcome(answers: str, verdicts: str, token: str) -> Outcome:
     if "refused" in ends:
         return Outcome("refused", str(ends["refused"]["reason"]))
     if "timeout" in ends:
-        return Outcome("timeout")
+        return COMPUTED if ends["timeout"]["computed"] else WAITED
     if "exit" not in ends:
         last = verdicts.strip().rpartition("\n")[2]
         return Outcome("refused", last or "the sandbox ended, or was killed, without a word")

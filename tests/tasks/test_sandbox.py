@@ -165,13 +165,14 @@ def test_no_file_is_left_behind(tmp_path, monkeypatch):
     assert list(tmp_path.iterdir()) == []
 
 
-@isolated
-def test_whoever_started_it_takes_it_along(left_behind):
+@linux
+@pytest.mark.parametrize("isolates", [pytest.param(True, marks=isolated), False])
+def test_whoever_started_it_takes_it_along(left_behind, isolates):
     code = (
         "from lightune.tasks import sandbox as s; import os, threading\n"
         f"s._script = lambda: {sandbox._script()!r}\n"
         "threading.Timer(1.5, lambda: os.kill(os.getpid(), 9)).start()\n"
-        "s.run_one('import time\\ntime.sleep(999)', s.Limits(seconds=600.0))\n"
+        f"s.run_one('import time\\ntime.sleep(999)', s.Limits(seconds=600.0), {isolates})\n"
     )
     assert subprocess.run([sys.executable, "-c", code], timeout=60).returncode == -9
     for _ in range(100):
@@ -236,6 +237,60 @@ def test_a_refusal_that_passes_is_no_failed_program(monkeypatch):
     said[:] = [refused, refused]
     with pytest.raises(ResourceError, match="cannot be isolated"):
         run_all(["a"])
+
+
+@isolated
+@pytest.mark.parametrize(
+    ("program", "found"),
+    [
+        ("while True: pass", sandbox.COMPUTED),
+        ("import time\ntime.sleep(999)", sandbox.WAITED),
+        ("import time\ntime.sleep(1.5)", sandbox.Outcome("passed")),
+    ],
+)
+def test_time_is_what_a_program_computes(program, found):
+    """Else what else runs on the machine would decide whether it passes."""
+    assert run_one(program, Limits(seconds=1.0)) == found
+
+
+def test_who_waited_among_others_is_run_alone(monkeypatch):
+    running, most = [], []
+
+    def stand_in(program, *rest):
+        running.append(program)
+        most.append(len(running))
+        time.sleep(0.1)
+        alone = len(running) == 1 and len(most) > 3
+        running.remove(program)
+        return sandbox.Outcome("passed") if alone or program == "c" else sandbox.WAITED
+
+    monkeypatch.setattr(sandbox, "usable_cores", lambda: 2)
+    monkeypatch.setattr(sandbox, "run_one", stand_in)
+    assert [o.status for o in run_all(["a", "b", "c"])] == ["passed"] * 3
+    assert max(most) == 2
+    assert len(most) == 5
+
+
+@isolated
+def test_a_caller_who_shares_no_files_can_have_programs_run():
+    before = os.umask(0o077)
+    try:
+        assert run_one("import json", QUICK).status == "passed"
+    finally:
+        os.umask(before)
+
+
+@isolated
+@pytest.mark.skipif(not hasattr(os, "geteuid") or os.geteuid() != 0, reason="needs root")
+def test_a_container_without_users_of_their_own_has_one(tmp_path, monkeypatch):
+    script = tmp_path / "own_child.py"
+    none = "raise OSError(errno.EINVAL, 'no such user')"
+    own = "_become(plan['user'])".replace("'", '"')
+    script.write_text(Path(sandbox._script()).read_text().replace(own, none))
+    assert none in script.read_text()
+    script.chmod(0o644)
+    monkeypatch.setattr(sandbox, "_script", lambda: str(script))
+    assert run_one("import os\nassert os.getuid() == 65534", QUICK).status == "passed"
 
 
 @isolated
