@@ -69,6 +69,8 @@ TEXTS = {
     "not_over_baseline": "未证明它优于最好的基线 {baseline}（领先 {difference}，{apart}）。",
     "needs": "在给定时间内未能判定；大约还需 {minutes} 分钟。",
     "undecided_in_time": "在给定时间内未能判定；还需多久无法估计。",
+    "untried": "时间不够，未曾尝试：{contenders}。",
+    "untrainable": "{contender} 无法训练，已略去：{why}。",
     "pair_better": "{one} 优于 {other}，领先 {difference}（{apart}；p {p}）。",
     "pair_equivalent": "{one} 与 {other} 在 {margin} 之内相当（相差 {difference}，{apart}）。",
     "pair_same": "{one} 与 {other} 的预测完全相同。",
@@ -85,14 +87,17 @@ TEXTS = {
     "curves_caption": "不同训练记录数下的均值与 95 % 区间。",
     "classes_caption": "各类别的 F1，所有折与种子合计。",
     "classes_cut": "只列出 {count} 个类别中最大的 {shown} 个；全部见 report.json。",
-    "cost_caption": "在本机测得。★：没有别的方案同样好又同样便宜。",
+    "cost_caption": "在本机测得。★：没有别的方案同样好又同样便宜。"
+    "内存峰值属于整个进程，包括先前的训练留下的部分。",
     "choice_caption": "{setting}，其余相同（{among}）",
     "note_undefined": "{contender} 的 {metric} 在 {trials} 次训练中无定义，已略去。",
     "note_one_seed": "每个方案只用了一个随机种子，训练的偶然性只能从各折看出，区间因此更宽。"
     "增加种子数可使区间变窄。",
     "note_one_training": "每个方案只训练了一次：差异可能只是这两次训练之间的，因此不作判定。"
     "请用多个种子或多折训练。",
-    "note_fewer_folds": "{contenders}：提前淘汰，只在少于 {folds} 折上判定。",
+    "note_fewer_folds": "{contenders}：只在少于 {folds} 折上判定。其均值只属于这些折；"
+    "名次与两两对比已作相应处理。",
+    "note_fewer_seeds": "{contenders}：在某些折上训练所用的种子少于其他方案。",
     "note_unjudged": "{contenders}：没有可判定的结果。",
     "note_dropped": "{contender} 已被证明更差，在第 {round} 轮之后淘汰。",
     "tuned": "{contender} 在各训练部分之内选定：{values}。",

@@ -76,6 +76,8 @@ TEXTS = {
     "needs": "Not decided within the time given; about {minutes} more minutes are needed.",
     "undecided_in_time": "Not decided within the time given; how much longer it takes cannot be "
     "told.",
+    "untried": "Not tried, for want of time: {contenders}.",
+    "untrainable": "{contender} could not be trained, and is left out: {why}.",
     "pair_better": "{one} is better than {other}, by {difference} ({apart}; p {p}).",
     "pair_equivalent": "{one} and {other} are equally good within {margin} (difference "
     "{difference}, {apart}).",
@@ -95,7 +97,8 @@ TEXTS = {
     "curves_caption": "Mean and 95 % interval by training records.",
     "classes_caption": "F1 of each class, folds and seeds together.",
     "classes_cut": "The {shown} largest of {count} classes; all are in report.json.",
-    "cost_caption": "Measured on this machine. ★: nothing else is as good and as cheap in this.",
+    "cost_caption": "Measured on this machine. ★: nothing else is as good and as cheap in this. "
+    "Peak memory is that of the whole process, with what earlier trainings left in it.",
     "choice_caption": "{setting}, all else equal ({among})",
     "note_undefined": "{metric} of {contender} is undefined in {trials} of its trainings; they are "
     "left out.",
@@ -103,7 +106,9 @@ TEXTS = {
     "seen through the folds alone, and intervals are wider for it. More seeds narrow them.",
     "note_one_training": "Each contender was trained once: a difference may be that of these two "
     "trainings and is not decided. Train with several seeds, or on folds.",
-    "note_fewer_folds": "{contenders}: dropped early, and judged on fewer than {folds} folds.",
+    "note_fewer_folds": "{contenders}: judged on fewer than {folds} folds. Their means are of "
+    "these alone; ranks and pairs allow for it.",
+    "note_fewer_seeds": "{contenders}: trained under fewer seeds than others, on some folds.",
     "note_unjudged": "{contenders}: nothing to judge.",
     "note_dropped": "{contender} was shown to be worse and dropped after round {round}.",
     "tuned": "{contender} chose inside each training part: {values}.",

@@ -154,7 +154,8 @@ class Findings:
         crowned: the only leader, better than every other; None where there are several.
         curves: contender -> points, smallest first; empty where there is one size.
         unjudged: contenders whose metric is defined nowhere.
-        untried: contenders that were planned, and of which not one training ended.
+        untried: contenders that were planned, and of which not one training ended in time.
+        untrainable: contender -> why it could not be trained.
     """
 
     task: str
@@ -175,7 +176,16 @@ class Findings:
     choices: list[Choice]
     unjudged: list[str] = field(default_factory=list)
     untried: list[str] = field(default_factory=list)
+    untrainable: Mapping[str, str] = field(default_factory=dict)
     notes: list[Note] = field(default_factory=list)
+
+    @property
+    def settled(self) -> bool:
+        """Whether one is the best, or those that lead are shown to be equal."""
+        leading = set(self.leaders)
+        return not any(
+            {pair.one, pair.other} <= leading and pair.verdict == "undecided" for pair in self.pairs
+        )
 
     def standing(self, contender: str) -> Standing:
         return next(s for s in self.standings if s.contender == contender)

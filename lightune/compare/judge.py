@@ -55,6 +55,7 @@ def judge(
     alpha: float = ALPHA,
     dropped: Collection[str] = (),
     planned: Sequence[str] = (),
+    untrainable: Mapping[str, str] | None = None,
 ) -> Findings:
     """Return what a comparison found.
 
@@ -72,6 +73,7 @@ def judge(
             times as outcomes come in.
         dropped: contenders that an earlier look showed to be worse, so that they do not lead.
         planned: all that were to be tried, whether or not they were.
+        untrainable: contender -> why it could not be trained.
 
     Raises:
         ConfigError: the task has no such metric.
@@ -123,7 +125,8 @@ def judge(
         curves=_curves(scored, outcomes, scale, scorer),
         choices=_choices(standings),
         unjudged=[c for c in names if c not in of_size],
-        untried=[c for c in planned if c not in names],
+        untried=[c for c in planned if c not in names and c not in (untrainable or {})],
+        untrainable=dict(untrainable or {}),
         notes=_notes(standings, undefined, len(folds), name),
     )
 
@@ -293,9 +296,13 @@ def _notes(
     trained = [s for s in standings if not s.baseline]
     if trained and max(s.seeds for s in trained) == 1:
         found.append(Note("one_training" if folds == 1 else "one_seed"))
-    dropped = [s.contender for s in standings if s.folds < folds]
-    if dropped:
-        found.append(Note("fewer_folds", {"contenders": dropped, "folds": folds}))
+    fewer = [s.contender for s in standings if s.folds < folds]
+    if fewer:
+        found.append(Note("fewer_folds", {"contenders": fewer, "folds": folds}))
+    most = max((s.trials for s in trained), default=0)
+    seldom = [s.contender for s in trained if s.trials < most and s.contender not in fewer]
+    if seldom:
+        found.append(Note("fewer_seeds", {"contenders": seldom}))
     return found
 
 

@@ -22,7 +22,7 @@ from lightune.errors import ConfigError
 from lightune.types import Score
 
 LANGUAGES = {"en": english, "zh": chinese}
-LONGEST_NAME = 60
+LONGEST_NAME, LONGEST = 60, 200
 
 
 class Words:
@@ -142,6 +142,7 @@ class Words:
         }
         if len(found.standings) == 1:
             yield self("one_only", **about)
+            yield from self._left_out()
             return
         if found.crowned:
             second = found.standings[1].contender
@@ -165,6 +166,7 @@ class Words:
             yield self("needs", minutes=math.ceil(missing))
         if not any(found.standing(name).baseline for name in found.leaders):
             yield from self._over_baseline(best, about["best"])
+        yield from self._left_out()
 
     def _several(self, about: dict[str, Any]) -> Iterator[str]:
         """Say what is known where several lead."""
@@ -213,6 +215,12 @@ class Words:
             apart=self.interval(pair.difference, True),
         )
 
+    def _left_out(self) -> Iterator[str]:
+        if self.found.untried:
+            yield self("untried", contenders=self.names(self.found.untried))
+        for contender, why in self.found.untrainable.items():
+            yield self("untrainable", contender=self.names([contender]), why=plain(why, LONGEST))
+
     def pair(self, pair: Pair) -> str:
         """Return the sentence of a pair."""
         both = {"one": self.names([pair.one]), "other": self.names([pair.other])}
@@ -240,11 +248,11 @@ class Words:
         return self(f"note_{note.code}", **values)
 
 
-def plain(text: Any) -> str:
+def plain(text: Any, longest: int = LONGEST_NAME) -> str:
     """Return a user's text without what could turn a line around or break it."""
     signs = (c if unicodedata.category(c)[0] != "C" else " " for c in str(text))
     line = " ".join("".join(signs).split())
-    return line if len(line) <= LONGEST_NAME else line[: LONGEST_NAME - 1] + "…"
+    return line if len(line) <= longest else line[: longest - 1] + "…"
 
 
 def probability(p: float) -> str:

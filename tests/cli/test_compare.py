@@ -39,7 +39,8 @@ def test_the_answer_follows_the_table_and_the_report_is_named(small, tmp_path, c
     assert main([*words, "--json", "--lang", "zh"]) == 0
     told = capsys.readouterr()
     found = json.loads(told.out)
-    assert found["decided"] is True
+    assert found["complete"] is True
+    assert any("\u4e00" <= sign <= "\u9fff" for sign in "".join(found["answer"]))
     assert len(found["standings"]) == 5
     assert "not run again" in told.err
 

@@ -1,6 +1,7 @@
 """The whole: one call gives findings; two calls agree; a killed one goes on; mistakes are said."""
 
 import json
+import shutil
 from dataclasses import replace
 
 import pytest
@@ -51,7 +52,7 @@ def test_methods_stand_beside_baselines_on_the_same_folds(finished):
     assert majority.metrics["accuracy"] == pytest.approx(0.5)
     assert found.findings.standing("TF-IDF + logistic regression").metrics["accuracy"] > 0.9
     assert json.loads((found.folder / "report.json").read_text())["task"] == "classification"
-    assert found.to_json()["decided"]
+    assert found.to_json()["complete"]
 
 
 def test_two_comparisons_agree_exactly(finished, tiny, tmp_path):
@@ -168,6 +169,22 @@ def test_mistakes_are_said_before_anything_is_written(tiny, tmp_path, name):
     with pytest.raises(kind, match=word) as error:
         lightune.compare(recipe(tiny("bert")), out=tmp_path / "out", **{"silent": True} | changes)
     assert error.value.mend
+    assert not (tmp_path / "out").exists()
+
+
+def test_models_that_split_texts_differently_are_not_compared_by_token(tiny, tmp_path):
+    made = recipe(
+        tiny("llama"), task="language_modeling", data=[{"text": f"a {i}"} for i in range(9)]
+    )
+    other = tmp_path / "other"
+    shutil.copytree(tiny("llama"), other)
+    rules = json.loads((other / "tokenizer.json").read_text(encoding="utf-8"))
+    rules["normalizer"] = {"type": "Lowercase"}
+    (other / "tokenizer.json").write_text(json.dumps(rules), encoding="utf-8")
+    models = [str(tiny("llama")), str(other)]
+    with pytest.raises(ConfigError, match="log_likelihood is of each token") as error:
+        lightune.compare(made, out=tmp_path / "out", models=models, silent=True)
+    assert "bits_per_byte" in error.value.mend
     assert not (tmp_path / "out").exists()
 
 

@@ -216,6 +216,24 @@ def test_who_was_dropped_is_compared_on_its_own_folds():
     json.dumps(apart.to_json(), allow_nan=False)
 
 
+def test_who_was_planned_and_not_tried_is_named():
+    made = outcomes(ROWS, {"lora": 0.95, "head": 0.6}, seeds=1)
+    options = {"planned": ["lora", "head", "full", "ia3"], "untrainable": {"full": "too large"}}
+    found = judge(made, TASK, STATE, ROWS, metric="accuracy", **options)
+    assert (found.untried, dict(found.untrainable)) == (["ia3"], {"full": "too large"})
+    assert found.settled
+    equal = judged({"lora": 0.9, "full": 0.9, "head": 0.6}, metric="accuracy")
+    assert not equal.settled
+
+
+def test_who_ended_before_the_last_seed_is_noted():
+    made = outcomes(ROWS, {"lora": 0.9, "head": 0.8, "majority class": 0.5}, seeds=2)
+    first = [o for o in made if o.contender == "lora" or o.seed == 0 or o.fold < 2]
+    kept = [o for o in first if o.contender != "majority class" or o.seed == 0]
+    notes = {n.code: n.values for n in judge(kept, TASK, STATE, ROWS, metric="accuracy").notes}
+    assert notes == {"fewer_seeds": {"contenders": ["head"]}}
+
+
 def test_one_training_each_decides_nothing():
     rates = {"lora": 0.95, "head": 0.6}
     once = judged(rates, folds=1, seeds=1, metric="accuracy")

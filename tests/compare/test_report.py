@@ -183,6 +183,19 @@ def test_one_training_each_is_not_called_a_search_that_found_nothing():
     assert found.to_json()["pairs"][0]["detectable"] is None
 
 
+@pytest.mark.parametrize(("lang", "words"), [("en", "for want of time"), ("zh", "时间不够")])
+def test_who_was_left_out_is_named_with_the_reason(findings, tmp_path, lang, words):
+    why = {"rslora": "the loss is not finite after step 3"}
+    found = dataclasses.replace(findings, untried=["bitfit", "ia3"], untrainable=why)
+    page = write_report(found, tmp_path, lang).read_text("utf-8")
+    assert words in page
+    for name in (*why, *why.values(), "bitfit", "ia3"):
+        assert name in page
+    known = json.loads((tmp_path / "report.json").read_text("utf-8"))
+    assert (known["untried"], known["untrainable"]) == (["bitfit", "ia3"], why)
+    assert known["answer"][-2:] == Words(found, lang).answer()[-2:]
+
+
 def test_what_is_missing_is_said(findings):
     words = Words(findings)
     assert "about 13 more minutes are needed" in " ".join(words.answer(12.2))
@@ -196,6 +209,7 @@ def test_every_note_has_its_sentence(findings):
         "one_seed": {},
         "one_training": {},
         "fewer_folds": {"contenders": ["lora", "head"], "folds": 5},
+        "fewer_seeds": {"contenders": ["lora"]},
     }
     for lang in ("en", "zh"):
         for code, given in values.items():
