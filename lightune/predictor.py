@@ -140,7 +140,8 @@ class Predictor:
         """
         self.task.truth(records, self.state)  # before all are predicted, which may take long
         predictions = self.predict(self.encode(records), on_batch, "test")
-        return self.task.score(predictions, records, self.state, seed), predictions
+        scores = self.task.score(predictions, records, self.state, seed)
+        return scores, scores.kept_with(predictions)
 
 
 def pad_id(tokenizer: Any) -> int:

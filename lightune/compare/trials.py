@@ -132,7 +132,9 @@ def _outcome(
         seed=trial.seed,
         size=len(trial.train),
         metrics={name: score.value for name, score in scores.metrics.items()},
-        predictions=tuple(replace(p, index=trial.test[p.index]) for p in answer.predictions),
+        predictions=tuple(
+            replace(p, index=trial.test[p.index]) for p in scores.kept_with(answer.predictions)
+        ),
         seconds=answer.seconds,
         peak_memory=answer.peak_memory,
         trained_weights=answer.trained_weights,

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from typing import Any, ClassVar, Literal, final
 
 from torch import Tensor, nn
@@ -57,11 +57,21 @@ class Scores:
         metrics: name -> score; the first is the one users see first.
         tables: larger results by name, JSON-ready (`per_class`, `confusion_matrix` …).
         baselines: name of a trivial predictor -> its metrics, for comparison.
+        measures: what had to be tried out to score each prediction, by name. Kept with it, it is
+            not tried again; empty where nothing was.
     """
 
     metrics: dict[str, Score]
     tables: dict[str, Any]
     baselines: dict[str, dict[str, float]]
+    measures: list[dict[str, float]] = field(default_factory=list)
+
+    def kept_with(self, predictions: Sequence[Prediction]) -> list[Prediction]:
+        """Return the predictions that were scored, with what was found of each."""
+        if not self.measures:
+            return list(predictions)
+        pairs = zip(predictions, self.measures, strict=True)
+        return [replace(p, measures={**p.measures, **found}) for p, found in pairs]
 
 
 @dataclass(frozen=True, slots=True)

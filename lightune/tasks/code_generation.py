@@ -9,6 +9,8 @@ Scores:     pass@k of the programs that the model writes, where `run_tests` allo
 Safety:     programs are run only where the recipe says so, and only isolated from the machine
             (`sandbox.py`). Where that cannot be, training stops before it begins, with the reason.
 Invariants: a row whose program truncation cuts off whole is an error that names it.
+            Programs are run once: how many passed is kept with the prediction, and sealing or
+            verifying a run counts from that.
 Errors:     `DataError` for rows without problem or program, or without tests where they are run;
             `ResourceError` where programs cannot be isolated.
 Not here:   the layouts of rows (`programs.py`), the formula (`metrics/passing.py`).
@@ -43,6 +45,8 @@ from lightune.types import Example, Generation, HeadSpec, Prediction, Purpose, R
 SHOWN = 5
 FAILURES = 100
 """Programs of which the reason is kept."""
+RUN, PASSED = "programs_run", "programs_passed"
+"""What `predictions.jsonl` keeps of each record."""
 AT = (1, 10, 100)
 """The k for which pass@k is given, beside the number of programs that were written."""
 
@@ -187,8 +191,10 @@ class CodeGeneration(Written, Task):
         tables: dict[str, Any] = {}
         notes = []
         written = all(prediction.value is not None for prediction in predictions)
+        counts: list[dict[str, float]] = []
         if written and self.run_tests:
-            by_record, tables = self._passed(predictions, records)
+            counts, tables = self._counted(predictions, records)
+            by_record = _pass_at([(int(c[RUN]), int(c[PASSED])) for c in counts])
         elif written:
             notes.append("the programs were not run: `task.run_tests: true` allows it")
         known = all("loss" in prediction.measures for prediction in predictions)
@@ -207,12 +213,18 @@ class CodeGeneration(Written, Task):
                 "(task.max_new_tokens)"
             )
         own["notes"] += notes
-        return Scores(scores, own | tables, {})
+        return Scores(scores, own | tables, {}, counts)
 
-    def _passed(
+    def _counted(
         self, predictions: Sequence[Prediction], records: Sequence[Record]
-    ) -> tuple[dict[str, np.ndarray], dict[str, Any]]:
-        """Run every program; return pass@k of each record, and how programs ended."""
+    ) -> tuple[list[dict[str, float]], dict[str, Any]]:
+        """Return how many programs of each record were run and passed, and how they ended.
+
+        Predictions that say it are believed: run again, on another machine or a busy one, a
+        program near its limits may end otherwise.
+        """
+        if all({RUN, PASSED} <= p.measures.keys() for p in predictions):
+            return [{name: p.measures[name] for name in (RUN, PASSED)} for p in predictions], {}
         texts = [p.value if isinstance(p.value, list) else [p.value] for p in predictions]
         programs = [
             whole_program(record, text)
@@ -223,15 +235,10 @@ class CodeGeneration(Written, Task):
         limits = sandbox.Limits(seconds=self.test_seconds, memory_mb=self.test_memory_mb)
         outcomes = iter(sandbox.run_all(programs, limits, isolated))
         each = [[next(outcomes) for _ in several] for several in texts]
-        passed = [sum(outcome.status == "passed" for outcome in rows) for rows in each]
-        fewest = min(map(len, each))
-        scores = {
-            f"pass_at_{k}": np.array(
-                [pass_at(k, len(rows), c) for rows, c in zip(each, passed, strict=True)]
-            )
-            for k in sorted({*AT, fewest})
-            if k <= fewest
-        }
+        counts: list[dict[str, float]] = [
+            {RUN: len(rows), PASSED: sum(outcome.status == "passed" for outcome in rows)}
+            for rows in each
+        ]
         failures = [
             {"file": record.place.file, "line": record.place.line, "found": o.detail or o.status}
             for record, rows in zip(records, each, strict=True)
@@ -240,7 +247,7 @@ class CodeGeneration(Written, Task):
         ]
         ended = Counter(outcome.status for rows in each for outcome in rows)
         tables = {"programs": dict(ended), "isolated": isolated, "failures": failures[:FAILURES]}
-        return scores, tables
+        return counts, tables
 
     def _chat(self, record: Record, encoder: chat_template.Encoder) -> chat_template.Chat:
         """Return the tokens of a row, which of them are learnt, and those of its prompt."""
@@ -270,3 +277,13 @@ class CodeGeneration(Written, Task):
                 mend="add them, name their column: task.tests=COLUMN, or set task.run_tests=false",
             )
         sandbox.require()
+
+
+def _pass_at(counts: Sequence[tuple[int, int]]) -> dict[str, np.ndarray]:
+    """Return pass@k of each record, of how many programs were run and how many passed."""
+    fewest = min(run for run, _ in counts)
+    return {
+        f"pass_at_{k}": np.array([pass_at(k, run, passed) for run, passed in counts])
+        for k in sorted({*AT, fewest})
+        if k <= fewest
+    }

@@ -6,12 +6,14 @@ from pathlib import Path
 
 import pytest
 
+from lightune import seal
 from lightune.cli.main import main
 from lightune.errors import ConfigErrors, DataError, ResourceError
 from lightune.models.tiny import tiny_tokenizer
 from lightune.nn import losses
 from lightune.recipe import load_recipe
 from lightune.run import Run
+from lightune.runs.log import read_log
 from lightune.tasks import programs, sandbox
 from lightune.tasks.base import Resampling
 from lightune.tasks.code_generation import CodeGeneration
@@ -142,10 +144,11 @@ def predictions(*values):
     return [Prediction(i, value, measures=measures) for i, value in enumerate(values)]
 
 
-def test_nothing_is_run_unless_allowed(monkeypatch):
-    def never(*arguments, **options):
-        raise AssertionError("a program was run")
+def never(*arguments, **options):
+    raise AssertionError("a program was run")
 
+
+def test_nothing_is_run_unless_allowed(monkeypatch):
     monkeypatch.setattr(sandbox, "run_one", never)
     task = CodeGeneration()
     scores = task.score(predictions("import os"), [record(**MBPP)], {}, intervals=False)
@@ -164,7 +167,7 @@ def test_refused_with_the_reason_where_nothing_can_be_isolated(monkeypatch):
 
 
 @isolated
-def test_pass_at_k_of_several_programs():
+def test_pass_at_k_of_several_programs(monkeypatch):
     good, bad = "def add(a, b): return a + b", "def add(a, b): return 0"
     task = CodeGeneration(run_tests=True, samples=2, decoding={"temperature": 0.8})
     rows = [record(**MBPP), record(2, **HUMANEVAL)]
@@ -176,6 +179,13 @@ def test_pass_at_k_of_several_programs():
     assert found.tables["programs"] == {"passed": 1, "failed": 3}
     assert found.tables["isolated"] is True
     assert [row["line"] for row in found.tables["failures"]] == [1, 2, 2]
+    kept = found.kept_with(made)
+    assert [p.measures["programs_passed"] for p in kept] == [1, 0]
+    assert [p.measures["programs_run"] for p in kept] == [2, 2]
+    monkeypatch.setattr(sandbox, "run_one", never)  # nor where nothing can be isolated
+    monkeypatch.setattr(sandbox, "require", never)
+    again = task.compare(kept, rows, {}, Resampling(intervals=False))
+    assert again.metrics == found.metrics
 
 
 def test_several_programs_must_be_drawn():
@@ -191,7 +201,7 @@ def rows_of(count=10):
 
 
 @isolated
-def test_programs_learnt_by_heart_pass(tiny, tmp_path):
+def test_programs_learnt_by_heart_pass(tiny, tmp_path, monkeypatch):
     file = tmp_path / "d.jsonl"
     file.write_text("".join(json.dumps(row) + "\n" for row in rows_of()))
     task = {"name": "code_generation", "run_tests": True, "max_new_tokens": 24, "tests_shown": 0}
@@ -203,6 +213,10 @@ def test_programs_learnt_by_heart_pass(tiny, tmp_path):
     )
     assert run.metrics["pass_at_1"]["value"] == 1.0, run.summary()["tables"]
     assert run.summary()["tables"]["isolated"]
+    monkeypatch.setattr(sandbox, "run_one", never)
+    row, *_ = rows = read_log(tmp_path / "run" / "predictions.jsonl")
+    assert (row["programs_run"], row["programs_passed"]) == (1, 1)
+    assert "scores equal" in seal._scores(run, run.test_records(), rows)
 
 
 def test_three_commands_without_running_anything(tiny, tmp_path, capsys):
