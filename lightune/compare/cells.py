@@ -65,6 +65,7 @@ class Cell:
         each: `[records]`, what the metric is the mean of; None where it is no mean.
         score: the metric by weights of the records.
         predictions: of `rows`.
+        trained: how many records it was trained on.
     """
 
     fold: int
@@ -77,6 +78,7 @@ class Cell:
     each: Floats | None
     score: Weighted
     predictions: list[Prediction]
+    trained: int
 
     @property
     def records(self) -> int:
@@ -118,7 +120,8 @@ class Scorer:
         influence = self._left_out(score, value, place, len(units))
         each = self._each(score, value, influence) if len(units) == count else None
         at = (outcome.fold, outcome.seed, value)
-        return Cell(*at, rows, units, place, influence, each, score, predictions)
+        more = (each, score, predictions, outcome.size)
+        return Cell(*at, rows, units, place, influence, *more)
 
     def weighted(self, predictions: Sequence[Prediction], rows: Ints) -> tuple[Weighted, int]:
         """Return the metric of these predictions by weights of records, and how many these are."""

@@ -128,7 +128,8 @@ def other_tests(
     if len(resampled):
         found["bootstrap"] = tests.bootstrap_p(resampled)
     if len(folds) > 1:
-        found["corrected_t"] = tests.corrected_t(apart, 1 / (len(folds) - 1))[1]
+        tested = np.mean([_tested(first[f]) for f in folds])
+        found["corrected_t"] = tests.corrected_t(apart, float(tested))[1]
     matched = [(first[f], second[f]) for f in folds]
     cells = [(a[s], b[s]) for a, b in matched for s in sorted(a.keys() & b.keys())[:1]]
     if not cells:
@@ -188,6 +189,12 @@ def _alike(one: Cell, other: Cell) -> bool:
     if one.each is not None and other.each is not None:
         return np.array_equal(one.each, other.each)
     return one.value == other.value and np.array_equal(one.influence, other.influence)
+
+
+def _tested(seeds: dict[int, Cell]) -> float:
+    """Return how many records a fold tests for each that it trains on."""
+    cell = next(iter(seeds.values()))
+    return len(cell.rows) / max(cell.trained, 1)
 
 
 def _mean(seeds: dict[int, Cell]) -> float:

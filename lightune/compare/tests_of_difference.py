@@ -32,7 +32,8 @@ def corrected_t(differences: Floats, test_share: float) -> tuple[float, float]:
 
     Args:
         differences: `[folds]`, at least two; seeds averaged within each fold.
-        test_share: n_test / n_train; 1 / (folds - 1) in cross-validation.
+        test_share: n_test / n_train; 1 / (folds - 1) in cross-validation on all records, more
+            where a part of them is trained on.
     """
     count = len(differences)
     variance = float(differences.var(ddof=1))

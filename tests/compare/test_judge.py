@@ -130,6 +130,16 @@ def test_other_tests_are_those_of_the_textbook():
     assert 0 < found.other_tests["bootstrap"] < 0.05
 
 
+def test_corrected_t_knows_how_much_was_trained_on():
+    """32 records train and 40 test: 5 folds are hardly more evidence than one."""
+    made = outcomes(ROWS, {"lora": 0.9, "head": 0.8}, seeds=1, sizes=("32",))
+    found = judge(made, TASK, STATE, ROWS, metric="accuracy")
+    a, b = (np.array(list(found.standing(c).fold_scores.values())) for c in ("lora", "head"))
+    known = found.pair("lora", "head").other_tests["corrected_t"]
+    assert known == pytest.approx(tests.corrected_t(a - b, 40 / 32)[1])
+    assert known > tests.corrected_t(a - b, 0.25)[1]
+
+
 def test_f1_has_randomisation_in_place_of_mcnemar():
     found = judged({"lora": 0.9, "head": 0.7, "full": 0.9}, metric="macro_f1")
     for pair in found.pairs:
