@@ -1,4 +1,4 @@
-"""Trainings with nothing wrong: every task, with the methods that its tiny model takes.
+"""Trainings with nothing wrong: nine tasks, each with methods that its tiny model takes.
 
 A random encoder answers the same to every text, and a run that cannot learn is rightly warned of.
 So where an encoder learns, its base is one that was trained on that task before, and has lost its

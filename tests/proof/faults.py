@@ -3,7 +3,7 @@
     python tests/proof/faults.py --clean 50
 
 `planted_trainings.py` and `planted_runs.py` have the faults and where each must be caught;
-`clean.py` the clean runs, of every task with several methods, on tiny models: a warning, an error
+`clean.py` the clean runs, of nine tasks with several methods, on tiny models: a warning, an error
 or a missing seal there is a false alarm. Prints one JSON object.
 """
 

@@ -30,7 +30,7 @@ PROOFS: dict[str, tuple[str, ...]] = {
     "full_disk": ("full_disk.py",),
     "crash_points": ("crash_points.py",),
     "faults": ("faults.py",),
-    "fuzz": ("fuzz.py", "--examples", "1500"),
+    "fuzz": ("fuzz.py", "--examples", "1000"),
     "kills": ("kills.py", "--kills", "100"),
     "peer_kills": ("peer_kills.py", "--kills", "40"),
     "long_run": ("long_run.py",),
