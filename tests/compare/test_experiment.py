@@ -174,14 +174,14 @@ def test_mistakes_are_said_before_anything_is_written(tiny, tmp_path, name):
 
 def test_models_that_split_texts_differently_are_not_compared_by_token(tiny, tmp_path):
     made = recipe(
-        tiny("llama"), task="language_modeling", data=[{"text": f"a {i}"} for i in range(9)]
+        tiny("llama-lm"), task="language_modeling", data=[{"text": f"a {i}"} for i in range(9)]
     )
     other = tmp_path / "other"
-    shutil.copytree(tiny("llama"), other)
+    shutil.copytree(tiny("llama-lm"), other)
     rules = json.loads((other / "tokenizer.json").read_text(encoding="utf-8"))
     rules["normalizer"] = {"type": "Lowercase"}
     (other / "tokenizer.json").write_text(json.dumps(rules), encoding="utf-8")
-    models = [str(tiny("llama")), str(other)]
+    models = [str(tiny("llama-lm")), str(other)]
     with pytest.raises(ConfigError, match="log_likelihood is of each token") as error:
         lightune.compare(made, out=tmp_path / "out", models=models, silent=True)
     assert "bits_per_byte" in error.value.mend
