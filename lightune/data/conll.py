@@ -3,8 +3,9 @@
     EU      B-ORG        the first cell is the word, the last its tag, what stands between is not
     rejects O            read; an empty line ends a sentence
 
-Cells are parted by tabs, in a file without tabs by blanks. A file whose lines have one cell has
-words alone, to be tagged.
+Cells are parted by tabs, in a file without tabs by blanks; the wide blank of Chinese text and
+other kinds are letters like any other, of which a word may be made. A file whose lines have one
+cell has words alone, to be tagged.
 
 Invariants: every line that is no comment is a word of some sentence. Left out, and counted, are
             `-DOCSTART-` lines and comments, which begin a sentence with `# ` and hold another
@@ -21,6 +22,7 @@ from lightune.errors import DataError
 WORDS, TAGS = "tokens", "tags"
 _BEGINS_DOCUMENT = "-DOCSTART-"
 _BREAK = re.compile(r"\r\n|\r|\n")
+_BLANKS = re.compile(" +")
 
 
 def read_conll(text: str, file: str) -> Table:
@@ -30,8 +32,11 @@ def read_conll(text: str, file: str) -> Table:
         DataError: a line has another number of cells than the others, or there is no word.
     """
     lines = _BREAK.split(text)
-    parted_by = "\t" if any("\t" in line for line in lines) else None
-    cells = [line.split(parted_by) if line.strip() else [] for line in lines]
+    tabs = any("\t" in line for line in lines)
+    cells = [
+        [] if not line.strip() else line.split("\t") if tabs else _BLANKS.split(line.strip(" "))
+        for line in lines
+    ]
     widths = Counter(len(row) for row in cells if row and not row[0].startswith("#"))
     width = max(widths, key=lambda size: (widths[size], size)) if widths else 0
     sentences: list[list[list[str]]] = []

@@ -137,7 +137,8 @@ def _span(item: Any, wanted: str) -> dict[str, Any]:
         item = dict(zip(("start", "end", "label"), item, strict=True))
     if not isinstance(item, Mapping):
         raise ValueError(wanted)
-    label = next((item[name] for name in _LABELS if _is_word(item.get(name))), None)
+    labels = (item[name] for name in _LABELS if _is_word(item.get(name)))
+    label = next((label for label in labels if str(label).strip()), None)
     places = item.get("start"), item.get("end")
     if label is None or not all(isinstance(at, int) and type(at) is not bool for at in places):
         raise ValueError(wanted)
@@ -163,7 +164,7 @@ def _parsed(cell: Any) -> Any:
         return cell
     try:
         return json.loads(cell)
-    except ValueError:  # a text that begins with a bracket
+    except (ValueError, RecursionError):  # a text that begins with a bracket, or with very many
         return cell
 
 

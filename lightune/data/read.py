@@ -167,7 +167,7 @@ def _seems(text: str) -> str:
     if first.startswith("{"):
         try:
             json.loads(first)
-        except ValueError:
+        except (ValueError, RecursionError):
             return "json"
         return "jsonl"
     commas = {line.count(",") for line in text.strip().splitlines()[:20]}

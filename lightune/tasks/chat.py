@@ -98,7 +98,7 @@ def _list(value: Any, place: Place) -> list[Any]:
     if isinstance(value, str):
         try:
             value = json.loads(value)
-        except ValueError:
+        except (ValueError, RecursionError):
             raise _wrong(place, "the messages are not JSON", f"{value!r:.80}") from None
     if hasattr(value, "tolist"):  # an array, as Parquet files give
         value = value.tolist()

@@ -55,7 +55,7 @@ def tests_of(record: Record) -> list[str]:
     if isinstance(cell, str) and cell.lstrip()[:1] == "[":
         try:
             cell = json.loads(cell)
-        except ValueError:  # a test that begins with a bracket
+        except (ValueError, RecursionError):  # a test that begins with a bracket, or very many
             cell = [cell]
     lines = [cell] if isinstance(cell, str) else cell
     if not isinstance(lines, list | tuple) or not all(isinstance(line, str) for line in lines):

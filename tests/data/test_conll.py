@@ -23,6 +23,7 @@ def read(tmp_path, content, name="d.conll", **spec):
         ("-DOCSTART- O\n\nno O\n", [["no"]], [["O"]], [3]),
         ("# id 7\nno\tO\n#tag\tO\n", [["no", "#tag"]], [["O", "O"]], [2]),
         ("# a = b\nno O\n", [["no"]], [["O"]], [2]),
+        ("a O\n\u3000 O\nb\xa0c   B-X \n", [["a", "\u3000", "b\xa0c"]], [["O", "O", "B-X"]], [1]),
         ("New York\tB-LOC\nis\tO\n", [["New York", "is"]], [["B-LOC", "O"]], [1]),
     ],
 )

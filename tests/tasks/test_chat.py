@@ -81,6 +81,7 @@ USER, BOT = {"role": "user", "content": "hi"}, {"role": "assistant", "content": 
         ([{"role": "user", "content": " "}, BOT], "nothing is asked"),
         (["hi"], "turn 1 is not a mapping"),
         ("[{", "are not JSON"),
+        pytest.param("[" * 50_000, "are not JSON", id="deep"),
         ({"role": "user"}, "not a list"),
         ([{"role": "system", "content": "be"}], "nothing is asked"),
     ],

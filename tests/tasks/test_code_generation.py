@@ -50,6 +50,7 @@ def record(line=1, **values):
         ("assert f()\r\nassert g()", ["assert f()\nassert g()"]),
         ('["assert f()", "assert g()"]', ["assert f()", "assert g()"]),
         ("[f() for f in ()]", ["[f() for f in ()]"]),
+        pytest.param("[" * 50_000, ["[" * 50_000], id="deep"),
         (None, []),
         (float("nan"), []),
         ("", []),
