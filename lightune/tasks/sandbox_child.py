@@ -26,6 +26,7 @@ import errno
 import json
 import math
 import os
+import runpy
 import signal
 import sys
 import time
@@ -223,14 +224,16 @@ def run() -> None:
     null = os.open(os.devnull, os.O_RDWR)
     for stream in (0, 1, 2):
         os.dup2(null, stream)
+    Path("program.py").write_text(given["program"], encoding="utf-8", errors="replace")
     said = "ok"
     try:
-        code = compile(given["program"], "program.py", "exec")
-        exec(code, {"__name__": "__main__", "__file__": "program.py"})
-    except BaseException as error:  # whatever a program raises, leaving included, is its failure
-        said = f"{type(error).__name__}: {error!s:.200}".replace("\n", " ")
-    os.write(answers, f"\n{given['token']} {said}\n".encode("utf-8", "replace"))
-    os._exit(0)
+        runpy.run_path("program.py", run_name="__main__")
+    finally:  # whatever a program raises, leaving included, is its failure; this process ends here
+        error = sys.exc_info()[1]
+        if error is not None:
+            said = f"{type(error).__name__}: {error!s:.200}".replace("\n", " ")
+        os.write(answers, f"\n{given['token']} {said}\n".encode("utf-8", "replace"))
+        os._exit(0)
 
 
 def _mount(
