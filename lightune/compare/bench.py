@@ -26,9 +26,11 @@ from torch import nn
 from lightune.adapters.identity import identity_of
 from lightune.adapters.manifest import BaseModelId
 from lightune.assembly import Job, Sources, encode_split
+from lightune.compare.folds import text_of
 from lightune.engine.prefix_cache import PrefixCache, Store, prefix_key
 from lightune.models.load import Base, load
 from lightune.recipe import Recipe
+from lightune.tasks.base import Task
 from lightune.train.loop import epoch_steps, planned_steps
 from lightune.types import Example, HeadSpec, Record
 
@@ -45,6 +47,8 @@ class Bench:
     Args:
         records: all of them; trials name theirs by position.
         validation: what the user set aside for scoring while training; empty where nothing was.
+        pieces: for each record the number of those that it belongs with, which are not parted;
+            None where all of one text do.
         folder: exists; what frozen blocks give is kept in it.
         note: takes each sentence that the user should read, once.
     """
@@ -55,9 +59,11 @@ class Bench:
         folder: Path,
         validation: Sequence[Record] = (),
         note: Note = lambda text: None,
+        pieces: Sequence[int] | None = None,
     ) -> None:
         self.records, self.validation, self.folder = records, validation, folder
         self.sources = Sources(self.load, self._identity, self._encode)
+        self._pieces = pieces and dict(zip(map(id, records), pieces, strict=True))
         self._note = note
         self._said: set[str] = set()
         self._bases: dict[tuple[str, HeadSpec], Base] = {}
@@ -73,6 +79,12 @@ class Bench:
             self._made[key] = make()
         made: T = self._made[key]
         return made
+
+    def together(self, task: Task) -> Callable[[Record], Hashable]:
+        """Return what tells which records may not be parted in choosing settings: those of one
+        piece; else those of one text (the passage, where several share one)."""
+        pieces = self._pieces
+        return text_of(task) if pieces is None else lambda record: pieces[id(record)]
 
     def note(self, text: str) -> None:
         """Say a sentence, unless an earlier trial said it."""

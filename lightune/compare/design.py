@@ -26,9 +26,10 @@ from lightune.compare import folds as parting
 from lightune.compare.contenders import Contender, contenders
 from lightune.compare.folds import Fold
 from lightune.compare.spec import CompareSpec
-from lightune.compare.trials import Trial, text_of
+from lightune.compare.trials import Trial
 from lightune.data.columns import known_names
 from lightune.data.load import load_splits
+from lightune.data.overlap import WORK, alike, spread, words
 from lightune.data.read import read_tables
 from lightune.data.report import describe_split
 from lightune.errors import ConfigError, DataError, nearest
@@ -140,12 +141,15 @@ def plan(recipe: Recipe, spec: CompareSpec) -> Design:
             found=f"from: {recipe.train.from_run}",
             mend="leave `from` out of the recipe",
         )
-    task, text = recipe.task, text_of(recipe.task)
+    task, text = recipe.task, parting.text_of(recipe.task)
     every = contenders(recipe, spec)
     asked = recipe.data.test
     named = asked is not None and not isinstance(asked, float)
     apart = named and not spec.folds and not ways
+    aside = recipe.data.validation not in (None, 0.0) and bool(ways)
     data = recipe.data if apart else recipe.data.model_copy(update={"test": 0.0})
+    if ways:  # rows drawn by text would be of the groups, or the time, that is tested
+        data = data.model_copy(update={"validation": 0.0})
     with collector_off():
         splits = load_splits(
             data,
@@ -156,6 +160,11 @@ def plan(recipe: Recipe, spec: CompareSpec) -> Design:
             check=task.check,
         )
     notes = list(splits.notes)
+    if aside:
+        notes.append(
+            f"data.validation is not used with --{ways[0]}: what training is scored on is drawn "
+            "inside each training part"
+        )
     records = [*splits.train, *splits.test]
     groups = None
     if apart:
@@ -178,6 +187,7 @@ def plan(recipe: Recipe, spec: CompareSpec) -> Design:
         if twice:
             notes.append(f"repeated texts ({twice} rows) are kept on one side of every fold")
     clusters = _clusters(records, groups, text)
+    notes += _near(records, made)
     return Design(recipe, spec, records, splits.validation, every, made, clusters, notes)
 
 
@@ -208,6 +218,24 @@ def _column(recipe: Recipe, name: str, records: Sequence[Record]) -> list[Any]:
                 mend="fill the cell, or remove the row",
             )
     return values
+
+
+def _near(records: Sequence[Record], folds: Sequence[Fold]) -> list[str]:
+    """Return what there is to say of rows that are tested, and nearly trained on."""
+    read = [words(record) for record in records]
+    found: dict[int, int] = {}
+    for fold in folds:
+        train, test = spread(fold.train), spread(fold.test)
+        pairs, _ = alike([read[i] for i in train], [read[i] for i in test], WORK // len(folds))
+        found |= {test[j]: train[i] for j, i in pairs.items()}
+    if not found:
+        return []
+    tested, trained = next(iter(found.items()))
+    return [
+        f"rows that are tested, and trained on in nearly the same words: {len(found)} of "
+        f"{len(records)} (such as {records[tested].place} and {records[trained].place}); scores "
+        "say less of new texts"
+    ]
 
 
 def _clusters(

@@ -160,7 +160,7 @@ def compare(
         say(sentence)
     deadline = None if spec.seconds is None else begun + spec.seconds
     with TemporaryDirectory(prefix="lightune-compare-") as scratch:
-        bench = Bench(design.records, Path(scratch), design.validation, say)
+        bench = Bench(design.records, Path(scratch), design.validation, say, design.clusters)
         every = with_baselines(design, bench)
         rounds = design.rounds(every)
         folder, done = _folder(out, design, every)

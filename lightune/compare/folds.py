@@ -27,6 +27,7 @@ from typing import Any
 
 from lightune.data.split import label_key, text_key
 from lightune.errors import ConfigError, DataError
+from lightune.tasks.base import Task
 from lightune.types import Record
 
 Text = Callable[[Record], Hashable]
@@ -204,6 +205,12 @@ def subset(records: Sequence[Record], train: Sequence[int], size: str, seed: str
             mend=f"from {max(len(counts), 2)} to {len(train)}, or `all`",
         )
     return sorted(order[: int(number)])
+
+
+def text_of(task: Task) -> Text:
+    """Return what tells which records are of one text: the passage, where several share one."""
+    passage = next((field.name for field in task.fields if field.kind == "passage"), None)
+    return text_key if passage is None else lambda record: record.values.get(passage)
 
 
 def labels_of(record: Record) -> tuple[str, ...]:

@@ -41,7 +41,8 @@ def rehearse(
     design = plan(resolved, spec)
     notes += [*resolved.notes, *design.notes]
     with TemporaryDirectory(prefix="lightune-compare-") as scratch:
-        bench = Bench(design.records, Path(scratch), design.validation, notes.append)
+        shared = (design.validation, notes.append, design.clusters)
+        bench = Bench(design.records, Path(scratch), *shared)
         every = with_baselines(design, bench)
         trials = [trial for trials in design.rounds(every) for trial in trials]
         count = Counter(trial.contender.name for trial in trials)

@@ -6,7 +6,8 @@ Why:        this is the one seam through which everything is run. A trial is pla
             its outcome, so that trials can be run in any order, again after a crash, or elsewhere.
 Invariants: a trial is a function of itself and the records alone: what ran before it changes none
             of its bits. No record of its test part, nor any with the same text, is seen in
-            training or in choosing settings.
+            training or in choosing settings. What is held out to choose by shares no text and no
+            group with what is trained on.
 Tuning:     a contender with choices holds a fifth of the training part out, trains each choice on
             the rest, and is trained by the best on the whole part, by the metric that decides the
             comparison; a tie takes the earlier one.
@@ -32,10 +33,11 @@ from lightune.compare import baselines
 from lightune.compare.baselines import Answer
 from lightune.compare.bench import Bench
 from lightune.compare.contenders import UNTUNED, Contender
+from lightune.compare.folds import labels_of, text_of
 from lightune.compare.outcome import Outcome
 from lightune.data.load import Splits
 from lightune.data.report import describe_split
-from lightune.data.split import hold_out, text_key
+from lightune.data.split import hold_out
 from lightune.errors import Stopped
 from lightune.evaluate.report import LOWER_IS_BETTER
 from lightune.predictor import Predictor
@@ -149,8 +151,8 @@ def _tuned(
     trial: Trial, train: list[Record], bench: Bench, deadline: float | None
 ) -> tuple[dict[str, Any], Recipe, float]:
     """Return the choice that is best inside the training part, its recipe, and the seconds."""
-    text = text_of(trial.contender.recipe.task)
-    rest, held = hold_out(train, TUNING_SHARE, trial.seed, text=text, strict=False)
+    task = trial.contender.recipe.task
+    rest, held = _held_out(train, TUNING_SHARE, trial.seed, task, bench)
     begun = time.perf_counter()
     scored = []
     for chosen, recipe in trial.contender.choices:
@@ -253,18 +255,24 @@ def _splits(recipe: Recipe, train: list[Record], test: list[Record], bench: Benc
     """Return the trial's records as an assembly takes them."""
     validation = list(bench.validation)
     if not validation and recipe.train.evaluation.needs_records:
-        train, validation = hold_out(
-            train, VALIDATION_SHARE, recipe.train.seed, text=text_of(recipe.task), strict=False
-        )
+        seed = recipe.train.seed
+        train, validation = _held_out(train, VALIDATION_SHARE, seed, recipe.task, bench)
     named = {"train": train, "validation": validation, "test": test}
     report = {name: describe_split(records) for name, records in named.items() if records}
     return Splits(train, validation, test, [], {"splits": deepcopy(report)})
 
 
-def text_of(task: Task) -> Any:
-    """Return what tells which records are of one text: the passage, where several share one."""
-    passage = next((field.name for field in task.fields if field.kind == "passage"), None)
-    return text_key if passage is None else lambda record: record.values.get(passage)
+def _held_out(
+    train: list[Record], share: float, seed: int, task: Task, bench: Bench
+) -> tuple[list[Record], list[Record]]:
+    """Return `(rest, held)`, groups kept together; texts alone where the groups are too few for
+    every label to be trained on."""
+    for together in (bench.together(task), text_of(task)):
+        rest, held = hold_out(train, share, seed, text=together, strict=False)
+        known = {label for record in rest for label in labels_of(record)}
+        if held and all(known.issuperset(labels_of(record)) for record in held):
+            break
+    return rest, held
 
 
 def _latency(predictor: Predictor, examples: Sequence[Example]) -> float:

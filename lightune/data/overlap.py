@@ -22,7 +22,7 @@ import math
 import re
 from collections import Counter, defaultdict
 from collections.abc import Hashable, Mapping, Sequence
-from typing import Any
+from typing import Any, TypeVar
 
 from lightune.data.report import count, flat_texts
 from lightune.data.split import LEARNT, text_key
@@ -45,6 +45,8 @@ WORK = 10_000_000
 """Steps after which no further pairs are compared: one for each word of one of the two texts."""
 
 SHOWN = 5
+
+Row = TypeVar("Row")
 
 _CJK = "\u3040-\u30ff\u3400-\u4dbf\u4e00-\u9fff\uf900-\ufaff"
 _WORD = re.compile(f"[{_CJK}]|[^\\W_{_CJK}]+")
@@ -106,7 +108,7 @@ def near(train: Sequence[Record], other: Sequence[Record]) -> dict[str, Any]:
     }
 
 
-def spread(records: Sequence[Record]) -> Sequence[Record]:
+def spread(records: Sequence[Row]) -> Sequence[Row]:
     """Return at most `MOST` records, evenly spread."""
     return records[:: -(-len(records) // MOST)] if len(records) > MOST else records
 

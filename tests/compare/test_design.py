@@ -57,3 +57,26 @@ def test_questions_of_one_passage_count_as_one():
     design = planned(made, task="question_answering", folds=3)
     assert len(design.records) == 36
     assert len(set(design.clusters)) == 12
+
+
+@pytest.mark.parametrize(
+    "way", [{"group": "author", "folds": 4}, {"by": "part"}, {"time": "part", "folds": 2}]
+)
+def test_what_scores_a_training_is_not_drawn_from_what_is_tested(tmp_path, way):
+    """A share drawn by text alone would hold rows of every group, and of every time."""
+    design = planned({"train": table(tmp_path, 1), "validation": 0.2}, **way)
+    assert not design.validation
+    assert len(design.records) == 40
+    assert any("data.validation is not used" in note for note in design.notes)
+    assert planned({"train": table(tmp_path, 1), "validation": 0.2}, folds=4).validation
+
+
+def test_nearly_equal_rows_on_both_sides_are_told():
+    text = "the film about the old sea and a boat is good, number"
+    pairs = [
+        {"text": f"{text} {'x' * (i + 1)}{mark}", "label": ["neg", "pos"][i % 2]}
+        for i in range(12)
+        for mark in ("", " !")
+    ]
+    assert any("nearly the same words" in note for note in planned(pairs, folds=3).notes)
+    assert not any("nearly" in note for note in planned(rows(count=24), folds=3).notes)

@@ -162,3 +162,28 @@ def test_settings_are_chosen_by_the_metric_that_decides_the_comparison(tiny, tmp
     [(scored, names)] = asked
     assert names[0] == "calibration_error"
     assert all(names[0] in metrics for metrics in scored)
+
+
+def test_what_settings_are_chosen_by_shares_no_group_with_what_they_are_trained_on(
+    tiny, tmp_path, monkeypatch
+):
+    made, plain, folds = prepared(tiny("bert"), tmp_path, evaluation={"every": "epoch"})
+    groups = [i // 4 for i in range(len(plain.records))]
+    number = {id(record): group for record, group in zip(plain.records, groups, strict=True)}
+    parted = []
+
+    def hold_out(records, *rest, **more):
+        parts = real(records, *rest, **more)
+        parted.append([{number[id(record)] for record in part} for part in parts])
+        return parts
+
+    real = trials_module.hold_out
+    monkeypatch.setattr(trials_module, "hold_out", hold_out)
+    rates = [{"train.learning_rate": rate} for rate in (1e-4, 1e-3)]
+    choices = tuple((rate, load_recipe(made, rate)) for rate in rates)
+    grouped = Bench(plain.records, tmp_path, pieces=groups)
+    run_trial(trial(made, folds[0], choices=choices), grouped)
+    assert len(parted) >= 1
+    assert all(rest.isdisjoint(held) and held for rest, held in parted)
+    two = Bench(plain.records, tmp_path, pieces=[int(i % 2 > 0) for i in range(len(groups))])
+    run_trial(trial(made, folds[0], choices=choices), two)  # one group for each label: by text
