@@ -173,7 +173,7 @@ class Scorer:
             raise ConfigError(
                 f"the task {self.task.name!r} has no metric {self.metric!r}",
                 found=f"metrics: {', '.join(names)}",
-                mend=f"metric: {near or next(iter(names))}",
+                mend=f"--metric {near or next(iter(names))}",
             )
         return scores, statistic, count
 

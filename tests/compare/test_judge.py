@@ -277,4 +277,4 @@ def test_what_cannot_be_judged_is_refused(change, error, words):
 def test_an_unknown_metric_names_the_near_one():
     with pytest.raises(ConfigError, match="no metric 'acuracy'") as caught:
         judged({"lora": 0.9}, metric="acuracy")
-    assert caught.value.mend == "metric: accuracy"
+    assert caught.value.mend == "--metric accuracy"
