@@ -1,5 +1,7 @@
 """Baselines: scikit-learn by hand gives the same, and nothing of the test part is learnt."""
 
+import time
+
 import numpy as np
 import pytest
 from sklearn.feature_extraction.text import TfidfVectorizer
@@ -138,3 +140,16 @@ def test_frozen_embeddings_are_the_mean_of_the_last_states(tiny, tmp_path):
         with torch.no_grad():
             states = base.model.base_model(**inputs).last_hidden_state[0]
         assert np.allclose(found[row], states.mean(0).numpy(), atol=1e-4)
+
+
+def test_loading_the_model_is_no_cost_of_the_fold_that_asks_first(tiny, tmp_path, monkeypatch):
+    made, bench, folds = prepared(tiny("bert"), tmp_path)
+    real = baselines.Embedder.__init__
+
+    def slow(*given):
+        time.sleep(1)
+        real(*given)
+
+    monkeypatch.setattr(baselines.Embedder, "__init__", slow)
+    first = baselines.answer(EMBEDDINGS, made, folds[0].train, folds[0].test, bench)
+    assert 0 < first.seconds < 1
