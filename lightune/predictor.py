@@ -138,7 +138,7 @@ class Predictor:
         Raises:
             DataError: there are none, or one does not say what was to be said.
         """
-        self.task.truth(records, self.state)  # before all are predicted, which may take long
+        self.task.check_test(records, self.state)  # before all are predicted, which may take long
         predictions = self.predict(self.encode(records), on_batch, "test")
         scores = self.task.score(predictions, records, self.state, seed)
         return scores, scores.kept_with(predictions)

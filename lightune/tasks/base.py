@@ -245,6 +245,14 @@ class Task(Settings, ABC):
     def truth(self, records: Sequence[Record], state: dict[str, Any]) -> list[Any]:
         """Return what the records say, in the form of `Prediction.value`."""
 
+    def check_test(self, records: Sequence[Record], state: dict[str, Any]) -> None:
+        """Look at records that predictions are to be scored by, before any is made.
+
+        Raises:
+            DataError: one does not say what was to be said.
+        """
+        self.truth(records, state)
+
     @final
     def score(
         self,

@@ -111,7 +111,8 @@ class CodeGeneration(Written, Task):
         return self
 
     def check(self, records: Sequence[Record]) -> None:
-        self._refuse_unless_runnable(records)
+        if self.run_tests:
+            sandbox.require()
         bad = [r.place for r in records if not answer_of(r)]
         if bad:
             more = f" … and {len(bad) - SHOWN} more" if len(bad) > SHOWN else ""
@@ -171,14 +172,19 @@ class CodeGeneration(Written, Task):
         return read_program(text)
 
     def truth(self, records: Sequence[Record], state: dict[str, Any]) -> list[Any]:
-        """Return the expected program of every record, None where it has none.
+        """Return the expected program of every record, None where it has none."""
+        return [answer_of(record) for record in records]
+
+    def check_test(self, records: Sequence[Record], state: dict[str, Any]) -> None:
+        """Look at records whose tests are to be run: those of training need none.
 
         Raises:
-            DataError: a record has no tests, and they are to be run.
+            DataError: a record has no tests.
             ResourceError: programs cannot be isolated here.
         """
-        self._refuse_unless_runnable(records)
-        return [answer_of(record) for record in records]
+        if self.run_tests:
+            self._refuse_without_tests(records)
+            sandbox.require()
 
     def compare(
         self,
@@ -225,6 +231,7 @@ class CodeGeneration(Written, Task):
         """
         if all({RUN, PASSED} <= p.measures.keys() for p in predictions):
             return [{name: p.measures[name] for name in (RUN, PASSED)} for p in predictions], {}
+        self._refuse_without_tests(records)  # without them, any program would pass
         texts = [p.value if isinstance(p.value, list) else [p.value] for p in predictions]
         programs = [
             whole_program(record, text)
@@ -266,9 +273,7 @@ class CodeGeneration(Written, Task):
         labels = [losses.NO_LABEL] * len(prompt) + learnt
         return chat_template.Chat([*prompt, *learnt], labels, prompt)
 
-    def _refuse_unless_runnable(self, records: Sequence[Record]) -> None:
-        if not self.run_tests:
-            return
+    def _refuse_without_tests(self, records: Sequence[Record]) -> None:
         bad = [record.place for record in records if not tests_of(record)]
         if bad:
             raise DataError(
@@ -276,7 +281,6 @@ class CodeGeneration(Written, Task):
                 found=f"{len(bad)} of {len(records)} rows have none",
                 mend="add them, name their column: task.tests=COLUMN, or set task.run_tests=false",
             )
-        sandbox.require()
 
 
 def _pass_at(counts: Sequence[tuple[int, int]]) -> dict[str, np.ndarray]:

@@ -128,11 +128,18 @@ def test_what_is_learnt_is_the_program_and_its_end(values):
         ({"prompt": "a", "answer": "b", "tests": 3}, {"run_tests": True}, "neither a text nor"),
     ],
 )
-def test_bad_rows(values, settings, said):
+def test_bad_rows(values, settings, said, monkeypatch):
+    monkeypatch.setattr(sandbox, "why_not_isolated", lambda: None)
+    task, row = CodeGeneration(**settings), record(3, **values)
     with pytest.raises(DataError) as error:
-        CodeGeneration(**settings).check([record(3, **values)])
+        (task.check_test if settings else task.check)([row], *([{}] if settings else []))
     assert said in error.value.problem
     assert error.value.mend
+    if settings:  # rows that are learnt from need no tests, but none is scored without
+        task.check([row])
+        assert task.truth([row], {}) == ["b"]
+        with pytest.raises(DataError, match=said):
+            task.score(predictions("b"), [row], {})
 
 
 def test_an_entry_point_is_a_name():
@@ -161,7 +168,7 @@ def test_refused_with_the_reason_where_nothing_can_be_isolated(monkeypatch):
     monkeypatch.delenv(sandbox.UNISOLATED, raising=False)
     monkeypatch.setattr(sandbox, "why_not_isolated", lambda: "no such namespaces")
     task = CodeGeneration(run_tests=True)
-    for work in (task.check, lambda rows: task.truth(rows, {})):
+    for work in (task.check, lambda rows: task.check_test(rows, {})):
         with pytest.raises(ResourceError) as error:
             work([record(**MBPP)])
         assert error.value.found == "no such namespaces"
