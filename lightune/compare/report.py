@@ -11,6 +11,7 @@ Errors:     `ConfigError` for a language that is not there; those of writing.
 """
 
 import csv
+import math
 from collections.abc import Iterator, Mapping, Sequence
 from io import StringIO
 from pathlib import Path
@@ -85,7 +86,8 @@ def _pairs(found: Findings) -> Iterator[Sequence[Any]]:
     for p in found.pairs:
         yield (
             *(p.one, p.other, p.difference.value, p.difference.low, p.difference.high),
-            *(p.p, p.adjusted, p.equivalence, p.detectable, p.verdict),
+            *(p.p, p.adjusted, p.equivalence),
+            *(p.detectable if math.isfinite(p.detectable) else None, p.verdict),
             *(p.other_tests.get(test) for test in tests),
         )
 

@@ -169,7 +169,7 @@ def test_what_no_difference_could_show_is_called_blind(findings):
     assert "Only a baseline, yet nothing was shown to be better" in answer
 
 
-def test_one_training_each_is_not_called_a_search_that_found_nothing():
+def test_one_training_each_is_not_called_a_search_that_found_nothing(tmp_path):
     rows = records(120)
     task, state = classification(rows)
     made = outcomes(rows, {"lora": 0.95, "majority class": 0.55}, folds=1, seeds=1)
@@ -181,6 +181,9 @@ def test_one_training_each_is_not_called_a_search_that_found_nothing():
         assert "pays" not in " ".join(said)
         assert "detect" not in " ".join(said)
     assert found.to_json()["pairs"][0]["detectable"] is None
+    write_report(found, tmp_path)
+    with (tmp_path / "pairs.csv").open(newline="") as file:
+        assert [pair["detectable"] for pair in csv.DictReader(file)] == [""]
 
 
 @pytest.mark.parametrize(("lang", "words"), [("en", "for want of time"), ("zh", "时间不够")])
