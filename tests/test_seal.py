@@ -199,6 +199,32 @@ def test_what_counts_as_the_same_prediction(then, now, same):
     assert seal.agrees(row, Prediction(0, *now), 1e-3) is same
 
 
+def part(start, end, score, label="PER"):
+    return {"text": "x", "label": label, "start": start, "end": end, "score": score}
+
+
+@pytest.mark.parametrize(
+    ("then", "now", "same"),
+    [
+        ([part(0, 1, 0.5)], [], True),
+        ([part(0, 1, 0.999)], [], False),
+        ([], [part(4, 6, 0.75)], True),
+        ([], [part(4, 6, 0.76)], False),
+        ([part(0, 2, 0.99)], [part(0, 3, 0.83)], True),  # the third word is as near
+        ([part(0, 2, 0.99)], [part(0, 3, 0.99)], False),
+        ([part(0, 2, 0.99)], [part(0, 2, 0.99, "LOC")], False),
+        ([part(0, 2, 0.99), part(5, 6, 0.9)], [part(0, 3, 0.83)], False),
+        ([part(0, 1, 0.5), part(5, 6, 0.9)], [part(5, 6, 0.9)], True),
+        ([{"start": 0, "end": "x", "score": 0.5}], [], False),
+        (["a", "b"], ["a", "c"], True),
+        (["a"], [part(0, 1, 0.5)], False),
+    ],
+)
+def test_entities_change_only_where_two_tags_are_as_probable(then, now, same):
+    row = {"prediction": then}
+    assert seal.agrees(row, Prediction(0, now), 1e-3, texts=False) is same
+
+
 @pytest.mark.parametrize(
     ("then", "now", "same"), [(2.0, 2.001, True), (2.0, 2.1, False), (None, 2.0, False)]
 )
