@@ -16,6 +16,7 @@ Not here:   tags to entities (`metrics/entities.py`), words to tokens (`words.py
 """
 
 import re
+from bisect import bisect_left, bisect_right
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cache
@@ -188,6 +189,7 @@ def _from_spans(
 ) -> Tagged:
     """Return the tags of spans, the longest of those that overlap."""
     tags = [OUTSIDE] * len(places)
+    starts, ends = [a for a, _ in places], [b for _, b in places]  # both in order
     widened = overlapping = 0
     for span in sorted(spans, key=lambda s: (s["start"] - s["end"], s["start"])):
         start, end, label = span["start"], span["end"], span["label"]
@@ -201,11 +203,10 @@ def _from_spans(
                 f"has {len(text)} characters",
                 mend="`start` counts characters from 0, and `end` is the one behind the last",
             )
-        inside = [i for i, (a, b) in enumerate(places) if a < end and b > start]
-        if not inside or any(tags[i] != OUTSIDE for i in inside):
+        first, last = bisect_right(ends, start), bisect_left(starts, end) - 1
+        if last < first or any(tag != OUTSIDE for tag in tags[first : last + 1]):
             overlapping += 1
             continue
-        first, last = inside[0], inside[-1]
         bare = text[start:end]
         start += len(bare) - len(bare.lstrip())
         end -= len(bare) - len(bare.rstrip())

@@ -1,6 +1,7 @@
 """Tagging from a user's file to scores: layouts, words and tokens, windows, bad input."""
 
 import json
+import time
 
 import pytest
 import torch
@@ -190,6 +191,28 @@ def test_spans_that_do_not_fit_are_counted():
     assert shown(found) == [("X", 0, 4, "Adas"), ("Y", 5, 12, "Uhr ist")]
     scores = TokenClassification().score([Prediction(0, found)], [row], state)
     assert len([n for n in scores.tables["notes"] if "spans" in n]) == 2
+
+
+def test_the_words_of_a_span_are_those_it_touches():
+    """By the definition, for every span of a text."""
+    text = " ab c,d  北京 e "
+    places = tagged(record(text=text)).words
+    for start in range(len(text)):
+        for end in range(start + 1, len(text) + 1):
+            touched = [a < end and b > start for a, b in places]
+            one = tagged(record(text=text, tags=[[start, end, "X"]]))
+            assert [tag != "O" for tag in one.tags] == touched
+            assert one.overlapping == (not any(touched))
+
+
+def test_many_spans_of_a_long_text_are_found_at_once():
+    text = "ab " * 20_000
+    row = record(text=text, tags=[[30 * n, 30 * n + 2, "X"] for n in range(2000)])
+    begun = time.process_time()
+    tagged(record(text=text))
+    alone = time.process_time() - begun
+    assert tagged(row).tags.count("B-X") == 2000
+    assert time.process_time() - begun < 5 * alone + 0.3
 
 
 @pytest.mark.parametrize("kind", ["cls", "roberta", "decoder", "seq2seq"])
