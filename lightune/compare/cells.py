@@ -119,9 +119,10 @@ class Scorer:
         units, place = _blocks(self.clusters[rows] if count == len(rows) else rows[:count])
         influence = self._left_out(score, value, place, len(units))
         each = self._each(score, value, influence) if len(units) == count else None
-        at = (outcome.fold, outcome.seed, value)
-        more = (each, score, predictions, outcome.size)
-        return Cell(*at, rows, units, place, influence, *more)
+        fold, seed, size = outcome.fold, outcome.seed, outcome.size
+        return Cell(
+            fold, seed, value, rows, units, place, influence, each, score, predictions, size
+        )
 
     def weighted(self, predictions: Sequence[Prediction], rows: Ints) -> tuple[Weighted, int]:
         """Return the metric of these predictions by weights of records, and how many these are."""
