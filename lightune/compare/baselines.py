@@ -206,7 +206,8 @@ def _features(
     head = recipe.task.head(state)
 
     def all_of_them() -> tuple[Embedder, dict[int, np.ndarray], float]:
-        embed = Embedder(recipe, bench.load(recipe.model, head, recipe.train.seed))
+        base = bench.load(recipe.model, head, recipe.train.seed)
+        embed = Embedder(recipe, base, bench.check_time)
         begun = time.perf_counter()
         parts = [embed(part) for part in _by_field(bench.records, pair)]
         rows = np.stack(parts, axis=1)
@@ -330,9 +331,11 @@ class Embedder:
     Args:
         recipe: its precision and longest input count.
         base: of which the head is left out.
+        check: called before each batch; may raise.
     """
 
-    def __init__(self, recipe: Recipe, base: Any) -> None:
+    def __init__(self, recipe: Recipe, base: Any, check: Callable[[], None] = lambda: None) -> None:
+        self.check = check
         plan = machine_plan(recipe.train.precision, recipe.train.engine)
         self.plan = plan
         self.model = prepare(base.model, plan).model
@@ -349,6 +352,7 @@ class Embedder:
         result: np.ndarray | None = None
         with threads_of(self.plan), evaluating(model):
             for rows in by_length([len(example) for example in examples], PREDICTION_BATCH):
+                self.check()
                 chosen = [examples[i] for i in rows]
                 batch = collate(chosen, pad_id(self.tokenizer), None, max_length=self.longest)
                 inputs = {k: v.to(self.plan.device) for k, v in batch.inputs.items()}

@@ -15,6 +15,7 @@ from __future__ import annotations
 
 import copy
 import json
+import time
 from collections.abc import Callable, Hashable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
@@ -41,6 +42,10 @@ KEPT_SPLITS = 64
 """Tokenised parts that are kept in memory; those made first go first."""
 
 
+class OutOfTime(Exception):
+    """The deadline came while a trial was running."""
+
+
 class Bench:
     """What the trials of one comparison share in one process.
 
@@ -51,6 +56,9 @@ class Bench:
             None where all of one text do.
         folder: exists; what frozen blocks give is kept in it.
         note: takes each sentence that the user should read, once.
+
+    Attributes:
+        deadline: of `time.monotonic`, of the trial that runs now; None for none.
     """
 
     def __init__(
@@ -64,6 +72,7 @@ class Bench:
         self.records, self.validation, self.folder = records, validation, folder
         self.sources = Sources(self.load, self._identity, self._encode)
         self._pieces = pieces and dict(zip(map(id, records), pieces, strict=True))
+        self.deadline: float | None = None
         self._note = note
         self._said: set[str] = set()
         self._bases: dict[tuple[str, HeadSpec], Base] = {}
@@ -85,6 +94,11 @@ class Bench:
         piece; else those of one text (the passage, where several share one)."""
         pieces = self._pieces
         return text_of(task) if pieces is None else lambda record: pieces[id(record)]
+
+    def check_time(self) -> None:
+        """Raise `OutOfTime` where the deadline has come."""
+        if self.deadline is not None and time.monotonic() > self.deadline:
+            raise OutOfTime
 
     def note(self, text: str) -> None:
         """Say a sentence, unless an earlier trial said it."""

@@ -27,10 +27,11 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from statistics import mean
 
+from lightune.compare.bench import OutOfTime
 from lightune.compare.findings import Findings
 from lightune.compare.judge import ALPHA
 from lightune.compare.outcome import Outcome
-from lightune.compare.trials import OutOfTime, Trial, key_of
+from lightune.compare.trials import Trial, key_of
 from lightune.errors import LightuneError, Stopped
 
 RESERVE = 1.0
@@ -89,9 +90,11 @@ class Clock:
     around: float = 0.0
 
     def note(self, trial: Trial, seconds: float, training: float) -> None:
-        """Remember what a trial took, and how much of it is not training, which nothing cuts."""
+        """Remember what a trial took, and how much of a method's is not training, which nothing
+        cuts; what baselines do once for all of the records says nothing of it."""
         self.took.setdefault((trial.contender.name, trial.size), []).append(seconds)
-        self.around = max(self.around, seconds - training)
+        if not trial.contender.baseline:
+            self.around = max(self.around, seconds - training)
 
     def longest(self, trial: Trial) -> float:
         """Return the most that a trial like it took; 0 where none was run."""

@@ -80,10 +80,6 @@ class Trial:
         return self.contender.name, self.fold, self.seed, self.size
 
 
-class OutOfTime(Exception):
-    """The deadline came while a trial was running."""
-
-
 def key_of(outcome: Outcome) -> tuple[str, int, int, str]:
     """Return the key of the trial that left an outcome."""
     return outcome.contender, outcome.fold, outcome.seed, str(outcome.settings.get("size", "all"))
@@ -100,6 +96,7 @@ def run_trial(trial: Trial, bench: Bench, deadline: float | None = None) -> Outc
         OutOfTime, Stopped: it did not end; nothing of it is kept.
         LightuneError: the contender cannot be trained so; the message says why.
     """
+    bench.deadline = deadline
     contender = trial.contender
     train = [bench.records[i] for i in trial.train]
     test = [bench.records[i] for i in trial.test]
@@ -109,11 +106,11 @@ def run_trial(trial: Trial, bench: Bench, deadline: float | None = None) -> Outc
         answer = baselines.answer(contender.baseline, recipe, trial.train, trial.test, bench)
         return _outcome(trial, recipe.task, answer, test, settings)
     if contender.choices:
-        chosen, recipe, tuning = _tuned(trial, train, bench, deadline)
+        chosen, recipe, tuning = _tuned(trial, train, bench)
         settings["tuned"] = to_json(chosen)
     else:
         tuning = 0.0
-    answer = _trained(recipe, train, test, bench, deadline, train_it=not contender.baseline)
+    answer = _trained(recipe, train, test, bench, train_it=not contender.baseline)
     answer = replace(answer, seconds=answer.seconds + tuning)
     gc.collect()
     return _outcome(trial, recipe.task, answer, test, settings)
@@ -147,9 +144,7 @@ def _outcome(
     )
 
 
-def _tuned(
-    trial: Trial, train: list[Record], bench: Bench, deadline: float | None
-) -> tuple[dict[str, Any], Recipe, float]:
+def _tuned(trial: Trial, train: list[Record], bench: Bench) -> tuple[dict[str, Any], Recipe, float]:
     """Return the choice that is best inside the training part, its recipe, and the seconds."""
     task = trial.contender.recipe.task
     rest, held = _held_out(train, TUNING_SHARE, trial.seed, task, bench)
@@ -157,7 +152,7 @@ def _tuned(
     scored = []
     for chosen, recipe in trial.contender.choices:
         recipe = load_recipe(recipe, {"train.seed": trial.seed})
-        answer = _trained(recipe, rest, held, bench, deadline)
+        answer = _trained(recipe, rest, held, bench)
         scores = recipe.task.score(answer.predictions, held, answer.state, intervals=False)
         metrics = {name: score.value for name, score in scores.metrics.items()}
         scored.append((metrics, dict(chosen), recipe))
@@ -184,13 +179,13 @@ def _trained(
     train: list[Record],
     test: list[Record],
     bench: Bench,
-    deadline: float | None,
     train_it: bool = True,
 ) -> Answer:
     """Train on `train` (or do not), and predict `test`."""
     reset_peak()
+    bench.check_time()
     job = job_of(recipe, train, test, bench)
-    seconds = _fit(job, bench, deadline) if train_it else 0.0
+    seconds = _fit(job, bench) if train_it else 0.0
     peak = int(peak_rss_mb() * 1e6)
     begun = time.perf_counter()
     predictions = job.predictor.predict(job.examples["test"], purpose="test")
@@ -214,7 +209,7 @@ def job_of(recipe: Recipe, train: list[Record], test: list[Record], bench: Bench
     return assemble(recipe, bench.note, splits=splits, sources=bench.sources)
 
 
-def _fit(job: Job, bench: Bench, deadline: float | None) -> float:
+def _fit(job: Job, bench: Bench) -> float:
     """Train; return the seconds.
 
     Raises:
@@ -223,8 +218,7 @@ def _fit(job: Job, bench: Bench, deadline: float | None) -> float:
 
     def on_step(step: int, state: Any) -> None:
         job.recipe.method.on_step(job.attachments[0], step)
-        if deadline is not None and time.monotonic() > deadline:
-            raise OutOfTime
+        bench.check_time()
 
     def evaluate() -> dict[str, float]:
         predictions = job.predictor.predict(job.examples["validation"], purpose="validation")

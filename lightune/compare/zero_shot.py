@@ -36,11 +36,12 @@ class Chooser:
 
     Args:
         recipe: its model, precision and longest input count.
-        bench: loads the model with its vocabulary.
+        bench: loads the model with its vocabulary, and knows the deadline.
     """
 
     def __init__(self, recipe: Recipe, labels: Sequence[str], pair: bool, bench: Bench) -> None:
         base = bench.load(recipe.model, HeadSpec("causal_lm"), recipe.train.seed)
+        self.bench = bench
         self.plan = machine_plan(recipe.train.precision, recipe.train.engine)
         self.model: Any = prepare(base.model, self.plan).model
         self.tokenizer, self.pair = base.tokenizer, pair
@@ -57,6 +58,7 @@ class Chooser:
         return list(ids)
 
     def _shares(self, record: Record) -> np.ndarray:
+        self.bench.check_time()
         fields = ("text", "text_pair") if self.pair else ("text",)
         text = "\n".join(text_of(record, field) for field in fields)
         room = self.longest - len(self.question) - max(map(len, self.names))

@@ -10,10 +10,11 @@ import numpy as np
 import pytest
 
 from lightune.compare import race as racing
+from lightune.compare.bench import OutOfTime
 from lightune.compare.contenders import Contender
 from lightune.compare.judge import judge
 from lightune.compare.outcome import Outcome
-from lightune.compare.trials import OutOfTime, Trial
+from lightune.compare.trials import Trial
 from lightune.errors import ModelError, Stopped
 from lightune.tasks.classification import Classification
 from lightune.types import Place, Prediction, Record

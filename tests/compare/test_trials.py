@@ -8,9 +8,10 @@ from small_runs import lines, recipe, rows, small_run
 
 from lightune.compare import bench as bench_module
 from lightune.compare import trials as trials_module
-from lightune.compare.bench import Bench
+from lightune.compare.bench import Bench, OutOfTime
+from lightune.compare.contenders import EMBEDDINGS, ZERO_SHOT
 from lightune.compare.outcome import MEASURED
-from lightune.compare.trials import OutOfTime, Trial, run_trial
+from lightune.compare.trials import Trial, run_trial
 from lightune.data.load import load_splits
 from lightune.models.load import load
 from lightune.recipe import load_recipe
@@ -85,6 +86,15 @@ def test_a_deadline_makes_a_trial_void(tiny, tmp_path):
     made, bench, folds = prepared(tiny("bert"), tmp_path)
     with pytest.raises(OutOfTime):
         run_trial(trial(made, folds[0]), bench, deadline=0.0)
+
+
+@pytest.mark.parametrize("baseline", [EMBEDDINGS, ZERO_SHOT])
+def test_a_deadline_stops_what_reads_all_of_the_records(tiny, tmp_path, baseline):
+    made, bench, folds = prepared(tiny("llama-lm"), tmp_path)
+    one = trial(made, folds[0], name=baseline, baseline=baseline)
+    with pytest.raises(OutOfTime):
+        run_trial(one, bench, deadline=0.0)
+    assert run_trial(one, bench).predictions
 
 
 def test_settings_are_chosen_inside_the_training_part(tiny, tmp_path):
