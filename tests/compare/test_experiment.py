@@ -3,6 +3,7 @@
 import json
 import shutil
 from dataclasses import replace
+from types import SimpleNamespace
 
 import pytest
 from small_runs import lines, recipe, rows, write_csv
@@ -10,6 +11,7 @@ from small_runs import lines, recipe, rows, write_csv
 import lightune
 from lightune.compare import experiment
 from lightune.compare.outcome import MEASURED, from_row
+from lightune.compare.race import Race
 from lightune.errors import ConfigError, ConfigErrors, DataError, RunError
 
 
@@ -226,3 +228,19 @@ def test_a_budget_makes_its_looks_share_the_5_per_cent(tiny, tmp_path):
     given = {"methods": ["head"], "folds": 3, "silent": True, "out": tmp_path / "out"}
     assert lightune.compare(made, **given).findings.alpha == 0.05
     assert lightune.compare(made, budget="1h", **given).findings.alpha == pytest.approx(0.05 / 3)
+
+
+def test_no_time_is_promised_where_what_is_left_would_not_decide():
+    """A lead of 2 points where 8 can be found needs 16 times the rounds; 4 points, 4 times."""
+
+    def minutes(lead):
+        pair = SimpleNamespace(
+            one="a", other="b", verdict="undecided", detectable=0.08,
+            difference=SimpleNamespace(value=lead),
+        )  # fmt: skip
+        found = SimpleNamespace(pairs=[pair], leaders=["a", "b"])
+        race = Race(complete=False, missing=480.0, left_rounds=8)
+        return experiment._minutes(race, found, 10)
+
+    assert minutes(0.04) == pytest.approx(6.0)
+    assert minutes(0.02) is None
