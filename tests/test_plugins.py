@@ -49,7 +49,7 @@ def passed_on(name):
     return lambda self, *args, **options: getattr(REAL, name)(*args, **options)
 
 
-for name in Task.__abstractmethods__:
+for name in (*Task.__abstractmethods__, "study"):
     setattr(Polarity, name, passed_on(name))
 Polarity.__abstractmethods__ = frozenset()
 '''

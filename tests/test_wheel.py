@@ -60,7 +60,11 @@ def test_it_holds_the_package_and_nothing_else(wheel):
     package = {str(p.relative_to(ROOT)) for p in (ROOT / "lightune").rglob("*.py")}
     assert package <= set(names)
     assert "lightune/models/catalogue.yaml" in names
-    unwanted = [name for name in names if "test" in Path(name).name or name.endswith(".pyc")]
+    unwanted = [
+        name
+        for name in names
+        if Path(name).name.startswith("test_") or "tests" in Path(name).parts or ".pyc" in name
+    ]
     assert unwanted == []
 
 

@@ -122,7 +122,7 @@ def test_settings_as_written(tmp_path):
     spec = DataSpec(train=[tmp_path / "a.csv"], test=0, delimiter="tab")
     assert spec.model_dump()["train"] == [str(tmp_path / "a.csv")]
     assert (spec.test, spec.delimiter) == (0.0, "\t")
-    assert len(DataSpec.model_fields) <= 12
+    assert len(DataSpec.model_fields) <= 13
 
 
 @pytest.mark.parametrize("form", [pd.DataFrame, lambda rows: rows])

@@ -28,7 +28,7 @@ FAULTS_SEEN = {
     "seal": "the run is left unsealed",
     "load": "the adapter is refused",
     "merge": "merging is refused",
-    "verify": "`lightune verify` ends with 2",
+    "verify": "`lightune verify RUN` ends with 2",
     "resume": "going on is refused",
     "no effect": "it has no effect here",
 }
