@@ -87,7 +87,12 @@ CASES = [
         "d.jsonl:13",
     ),
     ("code_generation", {"prompt": "a", "code": ""}, (), "d.jsonl:13: nothing to learn"),
-    ("code_generation", {"prompt": "a", "code": "b"}, ("task.run_tests=true",), "no tests to run"),
+    (
+        "code_generation",  # drawn for the test: rows that are learnt from need no tests
+        {"prompt": "a", "code": "b"},
+        ("task.run_tests=true", "data.test=0.9"),
+        "no tests to run",
+    ),
 ]
 
 
