@@ -248,8 +248,10 @@ def test_a_refusal_that_passes_is_no_failed_program(monkeypatch):
         ("import time\ntime.sleep(1.5)", sandbox.Outcome("passed")),
     ],
 )
-def test_time_is_what_a_program_computes(program, found):
+def test_time_is_what_a_program_computes(program, found, monkeypatch):
     """Else what else runs on the machine would decide whether it passes."""
+    if found != sandbox.WAITED:  # a busy machine may take long over a second of computing
+        monkeypatch.setattr(sandbox, "WALL", 40.0)
     assert run_one(program, Limits(seconds=1.0)) == found
 
 
