@@ -19,7 +19,8 @@ def small(tiny, tmp_path, monkeypatch):
     return "recipe.yaml"
 
 
-def test_the_answer_follows_the_table_and_the_report_is_named(small, tmp_path, capsys):
+def test_the_answer_follows_the_table_and_the_report_is_named(small, tmp_path, capsys, monkeypatch):
+    monkeypatch.setenv("COLUMNS", "120")  # names are wrapped where the terminal is narrow
     words = ["compare", small, "--methods", "head,bitfit", "--folds", "2", "--out", "comparison"]
     assert main(words) == 0
     told = capsys.readouterr()
