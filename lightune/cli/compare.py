@@ -2,17 +2,21 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 from time import monotonic
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from lightune.cli.output import AsJson, Output, output, short, table
+from lightune.cli.output import AsJson, Output, console, output, short, table
 from lightune.errors import ConfigError
 
 if TYPE_CHECKING:
     from lightune.compare.experiment import Comparison
+
+WIDE, NARROW = 110, (0, 1, 2, 5)
+"""Columns of a terminal that hold the whole table, and what is shown of it where it is narrower."""
 
 Set = Annotated[
     list[str] | None,
@@ -128,7 +132,7 @@ def _list(text: str | None) -> list[str] | None:
 
 def _show(out: Output, found: Comparison, lang: str) -> None:
     findings = found.findings
-    rows = [
+    rows: list[Sequence[Any]] = [
         (
             standing.contender,
             f"{standing.score.value:.4f}",
@@ -142,8 +146,12 @@ def _show(out: Output, found: Comparison, lang: str) -> None:
         for standing in findings.standings
     ]
     columns = ["", findings.metric, "95 % interval", "trained weights", "MB", "training s"]
+    columns += ["latency ms", "folds"]
+    if console().width < WIDE:  # the report has all of them
+        columns = [columns[i] for i in NARROW]
+        rows = [[row[i] for i in NARROW] for row in rows]
     out.show(
-        table([*columns, "latency ms", "folds"], rows),
+        table(columns, rows),
         "",
         *found.answer(lang),
         "",

@@ -9,6 +9,11 @@ from small_runs import recipe, rows, write_csv
 from lightune.cli.main import main
 
 
+@pytest.fixture(autouse=True)
+def wide(monkeypatch):
+    monkeypatch.setenv("COLUMNS", "120")
+
+
 @pytest.fixture
 def small(tiny, tmp_path, monkeypatch):
     """Return a recipe file of quick trainings; the current folder is its own."""
@@ -26,6 +31,7 @@ def test_the_answer_follows_the_table_and_the_report_is_named(small, tmp_path, c
     told = capsys.readouterr()
     for name in ("head", "bitfit", "majority class", "TF-IDF + logistic regression"):
         assert name in told.out
+    assert "latency" in told.out
     assert "comparison/report.html" in told.out
     assert "\u2068" not in told.out
     assert "7/7" in told.err or "10/10" in told.err
@@ -44,6 +50,16 @@ def test_the_answer_follows_the_table_and_the_report_is_named(small, tmp_path, c
     assert any("\u4e00" <= sign <= "\u9fff" for sign in "".join(found["answer"]))
     assert len(found["standings"]) == 5
     assert "not run again" in told.err
+
+
+def test_a_narrow_terminal_shows_fewer_columns_and_whole_words(small, capsys, monkeypatch):
+    monkeypatch.setenv("COLUMNS", "80")
+    words = ["compare", small, "--methods", "head,bitfit", "--folds", "2", "--out", "comparison"]
+    assert main(words) == 0
+    told = capsys.readouterr().out
+    assert "\nTF-IDF + logistic regression " in told
+    assert "\nregression\n" in told
+    assert "latency" not in told
 
 
 def test_settings_of_the_grid_become_contenders(small, capsys):
